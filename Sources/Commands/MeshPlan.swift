@@ -1,0 +1,61 @@
+import Compiler
+import ControlPlane
+import Documents
+import Manifests
+
+/// What `warren up` starts for a configuration directory.
+struct MeshPlan: Equatable {
+    struct Node: Equatable {
+        let name: String
+        /// A name in the system's netns folder or an absolute path; nil for the namespace that `warren up` runs in.
+        let networkNamespace: String?
+    }
+
+    /// By name.
+    let nodes: [Node]
+    /// The namespaces of these nodes' pods: what must be free of capture rules in the end.
+    let podNamespaces: [String]
+
+    static let annotation = "warren.dev/netns"
+
+    /// Reads a directory.
+    ///
+    /// - Parameter only: the nodes to run; all when empty.
+    /// - Throws: `.configuration` with all problems when a file has an error, `.usage` for a node that is not in it.
+    static func read(_ path: String, only: [String]) throws(CommandError) -> (MeshPlan, warnings: [Problem]) {
+        var directory = ConfigurationDirectory(path)
+        _ = directory.refresh()
+        let configuration = directory.configuration()
+        guard configuration.errors.isEmpty else { throw .configuration(configuration.errors) }
+        return (try MeshPlan(configuration.store, only: only, directory: path), configuration.warnings)
+    }
+
+    init(_ store: ObjectStore, only: [String], directory: String) throws(CommandError) {
+        var nodes: [Node] = []
+        var podNamespaces: [String: Set<String>] = [:]
+        for manifest in store.objects.values {
+            let namespace = manifest.meta.annotations[Self.annotation].flatMap { $0.isEmpty ? nil : $0 }
+            switch manifest {
+            case .node(let node): nodes.append(Node(name: node.meta.name, networkNamespace: namespace))
+            case .pod(let pod):
+                if let namespace { podNamespaces[pod.nodeName, default: []].insert(namespace) }
+            default: break
+            }
+        }
+        nodes.sort { $0.name < $1.name }
+        guard !nodes.isEmpty else {
+            throw .usage(
+                """
+                \(directory) holds no Node, so there is nothing to start. A Node may be as short as
+                    {apiVersion: v1, kind: Node, metadata: {name: here}}
+                with annotation \(Self.annotation) when its daemon belongs into a network namespace of its own
+                """)
+        }
+        for name in only where !nodes.contains(where: { $0.name == name }) {
+            let known = nodes.map(\.name).joined(separator: ", ")
+            throw .usage("no Node \(quoted(name)) in \(directory); there are \(known)")
+        }
+        self.nodes = only.isEmpty ? nodes : nodes.filter { only.contains($0.name) }
+        self.podNamespaces = self.nodes.flatMap { podNamespaces[$0.name] ?? [] }.sorted()
+    }
+}

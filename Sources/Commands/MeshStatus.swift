@@ -1,0 +1,205 @@
+import Documents
+import Linux
+
+/// What the daemons of this machine say about the mesh: the control component, which knows every node from its stream,
+/// and each node's daemon that has its socket here.
+public struct MeshStatus {
+    /// nil when no control component answers on this machine.
+    let control: JSONAnswer?
+    /// By name.
+    let nodes: [JSONAnswer]
+    /// Sockets at which nobody answered, with the reason.
+    let silent: [String]
+
+    /// Parts of the report.
+    public enum Section: String, CaseIterable, Sendable {
+        case nodes, workloads, certificates, tunnels, policies
+    }
+
+    init(control: JSONAnswer?, nodes: [JSONAnswer], silent: [String] = []) {
+        self.control = control
+        self.nodes = nodes
+        self.silent = silent
+    }
+
+    /// Asks everyone who has a socket in the directory.
+    public init(runDirectory: String) throws(CommandError) {
+        let names: [String]
+        do { names = try listDirectory(runDirectory).filter { $0.hasSuffix(".sock") } } catch {
+            throw .unreachable(socket: "\(runDirectory)/control.sock", error)
+        }
+        var control: JSONAnswer?
+        var nodes: [JSONAnswer] = []
+        var silent: [String] = []
+        for name in names {
+            let path = "\(runDirectory)/\(name)"
+            do throws(CommandError) {
+                let answer = try JSONAnswer(try AdminClient(socketPath: path).page("/status"), from: path)
+                if name == "control.sock" { control = answer } else { nodes.append(answer) }
+            } catch {
+                silent.append(error.description)
+            }
+        }
+        guard control != nil || !nodes.isEmpty else {
+            let missing = SystemCallError(call: "connect", subject: runDirectory, number: noSuchFile)
+            throw silent.first.map { .failed($0) }
+                ?? .unreachable(socket: "\(runDirectory)/control.sock", missing)
+        }
+        self.init(control: control, nodes: nodes, silent: silent)
+    }
+
+    /// The report.
+    ///
+    /// - Parameter section: one part of it; nil for all.
+    public func text(_ form: OutputForm, _ section: Section?, now: WallClock) -> String {
+        form.write(value, table: tables(section, now: now))
+    }
+
+    /// Everything that was answered, as it was.
+    var value: Value {
+        .object([
+            Value.Member("control", control?.value ?? .null),
+            Value.Member("nodes", .list(nodes.map(\.value))),
+        ])
+    }
+
+    // MARK: Tables
+
+    func tables(_ section: Section?, now: WallClock) -> String {
+        var parts: [String] = []
+        for part in Section.allCases where section == nil || section == part {
+            let table =
+                switch part {
+                case .nodes: nodeTable(now)
+                case .workloads: workloadTable()
+                case .certificates: certificateTable(now)
+                case .tunnels: tunnelTable(now)
+                case .policies: policyTable()
+                }
+            // An empty part is shown when it was asked for by name.
+            if !table.rows.isEmpty || section == part { parts.append(table.text()) }
+        }
+        if section == nil { parts += remarks(now) }
+        return parts.joined(separator: "\n")
+    }
+
+    private func node(named name: String?) -> JSONAnswer? { nodes.first { $0.text("node") == name } }
+
+    private func nodeTable(_ now: WallClock) -> Table {
+        var table = Table("", "NODE", "STATE", "CONNECTED", "PODS", "TUNNELS", "NAMESPACE")
+        var shown: Set<String> = []
+        for known in control?.list("nodes") ?? [] {
+            let name = known.text("name") ?? "?"
+            shown.insert(name)
+            let local = node(named: name)
+            let connected = known.flag("connected") == true
+            table.add(
+                name, state(of: local, connected: connected),
+                connected ? known.text("since").flatMap { agoText(since: $0, now: now) } : "no",
+                known.text("pods"), local.map { String($0.list("tunnels").count) },
+                known.text("networkNamespace"))
+        }
+        for local in nodes where !shown.contains(local.text("node") ?? "") {
+            let link = local["control"]
+            table.add(
+                local.text("node"), state(of: local, connected: link?.flag("connected") ?? false),
+                link?.text("since").flatMap { agoText(since: $0, now: now) } ?? "no",
+                String(local.list("workloads").count), String(local.list("tunnels").count), nil)
+        }
+        return table
+    }
+
+    private func state(of local: JSONAnswer?, connected: Bool) -> String {
+        guard let local else { return connected ? "connected" : "absent" }
+        if local.flag("ready") == true { return connected ? "ready" : "ready, on its last snapshot" }
+        let pending = local.texts("pending")
+        return "not ready" + (pending.isEmpty ? "" : ": " + pending.joined(separator: ", "))
+    }
+
+    private func workloadTable() -> Table {
+        var table = Table(
+            "", "NAMESPACE", "POD", "NODE", "ADDRESSES", "ACCOUNT", "STATE", "IN", "OUT", "REASON")
+        var shown: Set<String> = []
+        func add(_ pod: JSONAnswer, node name: String?, detail: JSONAnswer?) {
+            table.add(
+                pod.text("namespace"), pod.text("name"), name, pod.texts("addresses").joined(separator: ","),
+                pod.text("serviceAccount"), pod.text("state"), detail?.text("inbound"),
+                detail?.text("outbound"), pod.text("reason"))
+        }
+        // By name: the control component's uids are those of the wire, which a node does not show.
+        for pod in control?.list("workloads") ?? [] {
+            let name = pod.text("node")
+            shown.insert(pod.podName)
+            let local = node(named: name)?.list("workloads").first { $0.podName == pod.podName }
+            add(pod, node: name, detail: local)
+        }
+        for local in nodes {
+            for pod in local.list("workloads") where !shown.contains(pod.podName) {
+                add(pod, node: local.text("node"), detail: pod)
+            }
+        }
+        return table
+    }
+
+    private func certificateTable(_ now: WallClock) -> Table {
+        var table = Table("", "CERTIFICATE", "NODE", "STATE", "LEFT", "SERIAL")
+        for local in nodes {
+            for certificate in local.list("certificates") {
+                table.add(
+                    certificate.text("identity"), local.text("node"), certificate.text("state"),
+                    certificate.text("notAfter").flatMap { remainingText(until: $0, now: now) },
+                    certificate.text("serialNumber"))
+            }
+        }
+        if let authority = control?["authority"], let end = authority.text("notAfter") {
+            let domain = authority.text("trustDomain") ?? ""
+            table.add(
+                "the mesh's root (\(domain))", nil, "Available", remainingText(until: end, now: now), nil)
+        }
+        return table
+    }
+
+    private func tunnelTable(_ now: WallClock) -> Table {
+        var table = Table("", "NODE", "DIRECTION", "FROM", "TO", "ADDRESS", "STREAMS", "AGE")
+        for local in nodes {
+            for tunnel in local.list("tunnels") {
+                table.add(
+                    local.text("node"), tunnel.text("direction"), tunnel.text("source"),
+                    tunnel.text("destination"), tunnel.text("address"), tunnel.text("streams"),
+                    tunnel.text("since").flatMap { agoText(since: $0, now: now) })
+            }
+        }
+        return table
+    }
+
+    private func policyTable() -> Table {
+        var table = Table("", "NAMESPACE", "POLICY", "ACTION", "SCOPE")
+        for policy in control?.list("policies") ?? [] {
+            table.add(
+                policy.text("namespace"), policy.text("name"), policy.text("action"), policy.text("scope"))
+        }
+        return table
+    }
+
+    /// What somebody should look at.
+    private func remarks(_ now: WallClock) -> [String] {
+        var lines = silent
+        let configuration = control?["configuration"]
+        lines += (configuration?.texts("errors") ?? []).map { "configuration: \($0)" }
+        lines += (configuration?.texts("warnings") ?? []).map { "configuration: \($0)" }
+        for known in control?.list("nodes") ?? [] {
+            if let rejected = known.text("rejected") {
+                lines.append("node \(known.text("name") ?? "?") rejected an update: \(rejected)")
+            }
+        }
+        return lines.isEmpty ? [] : [lines.map(Table.printable).joined(separator: "\n") + "\n"]
+    }
+}
+
+extension JSONAnswer {
+    /// `namespace/name` of a pod in a report.
+    var podName: String { "\(text("namespace") ?? "?")/\(text("name") ?? "?")" }
+}
+
+/// ENOENT.
+private let noSuchFile: Int32 = 2

@@ -1,0 +1,88 @@
+import Documents
+import Manifests
+import TLS
+
+/// What a node proves itself with before it has a certificate: names one node, expires, and is authenticated by a key
+/// that only the control component has. Self-contained, so that nothing is stored for it.
+///
+/// `warren1.<node>.<expiry>.<id>.<code>`: the node's name in Base64, seconds since the epoch, 16 hexadecimal digits that
+/// tell tokens apart in the audit log, and the HMAC-SHA256 of everything before. A token is a secret: never log it.
+public struct JoinToken: Sendable, Equatable {
+    public let node: String
+    /// Seconds since the epoch.
+    public let expiry: UnixTime
+    /// For the audit log, instead of the token.
+    public let id: String
+
+    public init(node: String, expiry: UnixTime, id: String) {
+        self.node = node
+        self.expiry = expiry
+        self.id = id
+    }
+
+    public enum Refusal: Error, Equatable, CustomStringConvertible {
+        /// Not of the form above, or not made by this control component.
+        case notOurs
+        /// Genuine, but too old.
+        case expired(id: String, node: String)
+
+        public var description: String {
+            switch self {
+            case .notOurs: "the token was not issued here"
+            case .expired(let id, let node): "the token \(id) of node \(node) has expired"
+            }
+        }
+    }
+
+    private static let prefix = "warren1"
+    /// Longer texts are no tokens: a node's name has at most 253 bytes.
+    private static let byteLimit = 1_024
+
+    /// The token itself.
+    public func signed(with key: [UInt8]) throws(TLSError) -> String {
+        let contents = "\(Self.prefix).\(Self.encode(Array(node.utf8))).\(expiry).\(id)"
+        return
+            "\(contents).\(Self.encode(try MessageAuthentication.code(for: Array(contents.utf8), key: key)))"
+    }
+
+    /// Takes a token apart. The code is checked before anything that it covers is looked at.
+    public init(verifying text: String, key: [UInt8], now: UnixTime) throws(Refusal) {
+        guard text.utf8.count <= Self.byteLimit, let dot = text.utf8.lastIndex(of: UInt8(ascii: ".")) else {
+            throw .notOurs
+        }
+        let contents = String(text[..<dot])
+        guard let code = Self.decode(String(text[text.utf8.index(after: dot)...])),
+            let expected = try? MessageAuthentication.code(for: Array(contents.utf8), key: key),
+            MessageAuthentication.areEqual(code, expected)
+        else { throw .notOurs }
+        let parts = contents.split(separator: ".", omittingEmptySubsequences: false)
+        guard parts.count == 4, parts[0] == Self.prefix, let name = Self.decode(String(parts[1])),
+            let expiry = UnixTime(parts[2])
+        else { throw .notOurs }
+        self.init(node: String(decoding: name, as: UTF8.self), expiry: expiry, id: String(parts[3]))
+        guard now < expiry else { throw .expired(id: id, node: node) }
+    }
+
+    /// Base64 without characters that mean something in a header or a file name (RFC 4648 §5), without padding.
+    private static func encode(_ bytes: [UInt8]) -> String {
+        String(
+            Base64.encode(bytes).compactMap { character in
+                switch character {
+                case "+": "-"
+                case "/": "_"
+                case "=": nil
+                default: character
+                }
+            })
+    }
+
+    private static func decode(_ text: String) -> [UInt8]? {
+        guard text.utf8.allSatisfy({ $0 > 0x20 }), !text.contains("="), !text.contains("+"),
+            !text.contains("/")
+        else {
+            return nil
+        }
+        let standard = String(text.map { $0 == "-" ? "+" : $0 == "_" ? "/" : $0 })
+        return Base64.decode(standard + String(repeating: "=", count: (4 - standard.utf8.count % 4) % 4))
+    }
+}

@@ -1,0 +1,60 @@
+import Address
+import EventLoop
+import Linux
+
+/// The socket of an application that waits for its other side to come about.
+final class ClientSocket: Pollable {
+    private let loop: EventLoop
+    private var socket: Socket?
+    private var registration = Registration.none
+    private var gone: (() -> Void)?
+    private lazy var patience = CallbackTimer { [unowned self] in register() }
+
+    /// Most connections have their other side by then, and need not be watched at all: two system calls less.
+    private static let watchAfter = Duration.milliseconds(100)
+
+    init(_ loop: EventLoop, _ socket: consuming Socket) {
+        self.loop = loop
+        self.socket = consume socket
+    }
+
+    /// Where the application was going.
+    var destination: SocketAddress? { socket?.originalDestination ?? socket?.localAddress }
+
+    var localAddress: SocketAddress? { socket?.localAddress }
+
+    /// Calls back when the client has given up. Its end of sending alone says nothing: it may be a whole request.
+    func watch(_ gone: @escaping () -> Void) {
+        self.gone = gone
+        loop.schedule(patience, after: Self.watchAfter)
+    }
+
+    private func register() {
+        switch socket {
+        // Should it fail, then only nobody notices a client that goes early.
+        case .some(let socket): registration = (try? loop.register(self, socket, [])) ?? .none
+        case .none: break
+        }
+    }
+
+    override func ready(_ events: Events) {
+        if events.contains(.hangup) { gone?() }
+    }
+
+    /// Hands the socket over; nil when that was done before.
+    func take() -> Socket? {
+        gone = nil
+        loop.cancel(patience)
+        loop.deregister(registration)
+        registration = .none
+        return socket.take()
+    }
+}
+
+extension Optional where Wrapped == ClientSocket {
+    /// Hands the socket over and lets go of what watched it; nil when that was done before.
+    mutating func takeSocket() -> Socket? {
+        guard let client = take() else { return nil }
+        return client.take()
+    }
+}

@@ -1,0 +1,157 @@
+import Address
+import Mesh
+import Telemetry
+
+/// Everything that `/config_dump` shows, gathered from the loops; `json` gives it ztunnel's shape.
+struct ConfigDump {
+    /// A certificate of ours and how it stands.
+    struct CertificateState {
+        struct Entry {
+            var pem: String
+            /// Decimal.
+            var serial: String
+            /// RFC 3339.
+            var validFrom: String
+            var expiration: String
+        }
+
+        var identity: String
+        /// `Available`, `Initializing`, or `Unavailable: ` and why.
+        var state: String
+        var chain: [Entry] = []
+        var roots: [Entry] = []
+    }
+
+    /// A captured pod, or one that waits to be.
+    struct PodState {
+        var pod: LocalPod
+        var isUp: Bool
+        /// Why it is not; empty when it is, or when it has only just come.
+        var reason: String
+        var connections: [LiveConnection] = []
+    }
+
+    var snapshot: Snapshot
+    var certificates: [CertificateState]
+    var pods: [PodState]
+    /// Settings by name, in the order of the documentation.
+    var configuration: [(name: String, value: String)]
+    var version: BuildVersion
+
+    var json: [UInt8] {
+        var json = JSONWriter(pretty: true)
+        json.object { json in
+            json.arrayMember("workloads", of: snapshot.allWorkloads) { $0.workload($1) }
+            json.arrayMember("services", of: snapshot.allServices) { $0.service($1) }
+            json.arrayMember("policies", of: snapshot.allPolicies) { $0.policy($1) }
+            json.objectMember("stagedServices") { _ in }
+            json.objectMember("staticConfig") { json in
+                for name in ["workloads", "policies", "services"] { json.arrayMember(name, of: []) }
+            }
+            json.objectMember("version") { json in
+                for (name, value) in version.members { json.member(name, value) }
+            }
+            json.objectMember("config") { json in
+                for (name, value) in configuration { json.member(name, value) }
+            }
+            json.arrayMember("certificates", of: certificates) { $0.certificate($1) }
+            json.objectMember("workloadState") { json in
+                for pod in pods { json.objectMember(pod.pod.uid) { $0.podState(pod) } }
+            }
+        }
+        return json.bytes + [UInt8(ascii: "\n")]
+    }
+}
+
+extension JSONWriter {
+    fileprivate mutating func certificate(_ certificate: ConfigDump.CertificateState) {
+        object { json in
+            json.member("identity", certificate.identity)
+            json.member("state", certificate.state)
+            json.arrayMember("certChain", of: certificate.chain) { $0.entry($1) }
+            json.arrayMember("rootCerts", of: certificate.roots) { $0.entry($1) }
+        }
+    }
+
+    private mutating func entry(_ entry: ConfigDump.CertificateState.Entry) {
+        object { json in
+            json.member("pem", base64(Array(entry.pem.utf8)))
+            json.member("serialNumber", entry.serial)
+            json.member("validFrom", entry.validFrom)
+            json.member("expirationTime", entry.expiration)
+        }
+    }
+
+    /// The members of one pod's object.
+    fileprivate mutating func podState(_ state: ConfigDump.PodState) {
+        member("state", state.isUp ? "Up" : "Pending")
+        if !state.reason.isEmpty { member("reason", state.reason) }
+        objectMember("info") { json in
+            json.member("name", state.pod.name)
+            json.member("namespace", state.pod.namespace)
+            json.member("serviceAccount", state.pod.serviceAccount)
+        }
+        objectMember("connections") { json in
+            for direction in [ConnectionRecord.Direction.inbound, .outbound] {
+                let connections = state.connections.filter { $0.direction == direction }
+                json.arrayMember(direction.rawValue, of: connections) { $0.connection($1) }
+            }
+        }
+    }
+
+    private mutating func connection(_ connection: LiveConnection) {
+        object { json in
+            json.member("src", connection.source.description)
+            if let original = connection.originalDestination {
+                json.member("originalDst", original)
+            } else {
+                json.nullMember("originalDst")
+            }
+            json.member("actualDst", connection.actualDestination.description)
+            json.member("protocol", connection.path.dumpName)
+            // Beyond ztunnel's members: what it has moved.
+            json.member("bytesFromClient", connection.bytesFromClient)
+            json.member("bytesToClient", connection.bytesToClient)
+        }
+    }
+}
+
+/// A connection as a dump tells it.
+struct LiveConnection: Sendable {
+    var direction: ConnectionRecord.Direction
+    var source: SocketAddress
+    /// Outbound: where the application was going. Inbound: the service that the client named, if it named one.
+    var originalDestination: String?
+    var actualDestination: SocketAddress
+    var path: ConnectionRecord.Path
+    var bytesFromClient: UInt64
+    var bytesToClient: UInt64
+}
+
+extension ConnectionRecord.Path {
+    /// ztunnel's names where it has one.
+    fileprivate var dumpName: String {
+        switch self {
+        case .plain: "TCP"
+        case .tunnel: "HBONE"
+        case .sameNode: "SAME_NODE"
+        }
+    }
+}
+
+/// RFC 4648 §4, with padding.
+func base64(_ bytes: [UInt8]) -> String {
+    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    var text: [UInt8] = []
+    text.reserveCapacity((bytes.count + 2) / 3 * 4)
+    for start in stride(from: 0, to: bytes.count, by: 3) {
+        let group = bytes[start..<min(start + 3, bytes.count)]
+        var bits = group.reduce(0 as UInt32) { $0 << 8 | UInt32($1) }
+        bits <<= UInt32(8 * (3 - group.count))
+        for position in 0..<4 {
+            let sextet = Int(bits >> UInt32(18 - 6 * position)) & 0x3f
+            text.append(position <= group.count ? alphabet[sextet] : UInt8(ascii: "="))
+        }
+    }
+    return String(decoding: text, as: UTF8.self)
+}

@@ -1,0 +1,106 @@
+import COpenSSL
+
+/// Both directions of an established session.
+struct OwnRecords {
+    let sealer: RecordSealer
+    let opener: RecordOpener
+}
+
+/// The traffic secrets behind a handshake, as libssl's key log tells them.
+struct HandshakeKeys: ~Copyable {
+    var client: TrafficSecret?
+    var server: TrafficSecret?
+    /// The server's Finished is out or in: what libssl derives next are these.
+    var areDue = false
+    /// libssl has sealed something with them itself, so that their first record number is taken.
+    var areUsed = false
+}
+
+// The records of an established session as we read and write them ourselves.
+extension TLSSession {
+    /// Ends libssl's part: from here on the records are ours, both directions from number 0 (RFC 8446 §5.3).
+    ///
+    /// That nobody has sealed with these keys is what AES-GCM's safety hangs on, and that libssl holds no byte behind its
+    /// last record is what ours hangs on; both are so by configuration, and are looked at again here.
+    func takeOver() throws(TLSError) {
+        guard unsafe SSL_has_pending(ssl) == 0, !keys.areUsed, let client = keys.client.take(),
+            let server = keys.server.take()
+        else { throw .library("libssl did not leave the records to us") }
+        let isClient = !context.configuration.isServer
+        let limit = context.configuration.recordsPerKey
+        let memory = context.workspace.memory
+        records =
+            isClient
+            ? OwnRecords(
+                sealer: try RecordSealer(client, recordsPerKey: limit),
+                opener: try RecordOpener(server, isClient: true, memory: memory))
+            : OwnRecords(
+                sealer: try RecordSealer(server, recordsPerKey: limit),
+                opener: try RecordOpener(client, isClient: false, memory: memory))
+        // 17 KiB, and nothing asks it any more.
+        unsafe SSL_free(ssl)
+        unsafe ssl = nil
+    }
+
+    func open(
+        _ records: OwnRecords, _ input: UnsafeRawBufferPointer, _ consumed: inout Int,
+        into plain: UnsafeMutableRawBufferPointer, _ filled: inout Int
+    ) throws(TLSError) {
+        consumed = 0
+        do throws(RecordBreach) {
+            let progress = try unsafe records.opener.open(input, &consumed, into: plain, &filled)
+            if progress == .closed { isClosedByPeer = true }
+        } catch {
+            // Nothing follows close_notify, not even why reading ends (RFC 8446 §6.1).
+            if let alert = error.alert, !isClosed { say(alert, records) }
+            throw fail(error.error)
+        }
+        if records.opener.takeUpdateRequest() { records.sealer.renew(.answer) }
+    }
+
+    func seal(_ records: OwnRecords, _ plain: UnsafeRawBufferPointer) throws(TLSError) {
+        guard output.reserve(records.sealer.sealedByteCount(plain.count)) else {
+            throw fail(.outputLimit(byteCount: context.configuration.outputLimit))
+        }
+        do throws(TLSError) {
+            output.append(try unsafe records.sealer.seal(plain, into: output.room))
+        } catch { throw fail(error) }
+    }
+
+    /// Puts an alert into the output; without room for it the peer sees the end of the connection only.
+    func say(_ alert: UInt8, _ records: OwnRecords) {
+        guard output.reserve(RecordSealer.alertByteCount), let room = unsafe output.room.baseAddress else {
+            return
+        }
+        if let count = try? unsafe records.sealer.alert(alert, into: room) { output.append(count) }
+    }
+
+    /// The keys behind the handshake are made next: whoever wants them listens from now on.
+    func keysAreDue() {
+        guard context.configuration.records == .own else { return }
+        keys.areDue = true
+        context.tellKeys(true)
+    }
+
+    /// A line of libssl's key log: label, client random, secret.
+    fileprivate func note(_ line: UnsafeRawBufferPointer) {
+        let words = unsafe line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+        guard unsafe words.count == 3,
+            let suite = unsafe RecordSuite(number: SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)))
+        else { return }
+        let secret = unsafe TrafficSecret(suite, hex: UnsafeRawBufferPointer(rebasing: words[2]))
+        switch unsafe String(decoding: words[0], as: UTF8.self) {
+        case "CLIENT_TRAFFIC_SECRET_0": keys.client = secret
+        case "SERVER_TRAFFIC_SECRET_0": keys.server = secret
+        default: break
+        }
+    }
+}
+
+/// libssl tells its secrets here. Its copy of the line is wiped by itself.
+let noteKeys: @convention(c) (OpaquePointer?, UnsafePointer<CChar>?) -> Void = { ssl, line in
+    guard let ssl = unsafe ssl, let line = unsafe line, let session = unsafe TLSSession.of(ssl) else {
+        return
+    }
+    unsafe session.note(UnsafeRawBufferPointer(start: line, count: strlen(line)))
+}

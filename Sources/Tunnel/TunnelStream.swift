@@ -1,0 +1,99 @@
+import EventLoop
+import HTTP2
+import Mesh
+import Transport
+
+/// One connection inside a tunnel: an HTTP/2 CONNECT stream (RFC 9113 §8.5).
+///
+/// First it belongs to an attempt (client) or a request (server), then to a relay.
+public final class TunnelStream: HTTP2Stream {
+    enum Holder {
+        case attempt(TunnelAttempt)
+        case request(TunnelRequest)
+        case relay(StreamRelay)
+        case none
+    }
+
+    var holder = Holder.none
+    /// The tunnel of a pool whose place this stream takes until it has ended.
+    var tunnel: PooledTunnel?
+    /// What is to be done with a request, once it has become a stream.
+    var onHeaders: (() -> Void)?
+    /// Content that came before there was a relay: a client may send without waiting for the answer.
+    private var early: [[UInt8]] = []
+    private var earlyByteCount = 0
+
+    /// What is kept of it; nobody known sends any.
+    static let earlyLimit = 64 << 10
+
+    public override func headersReceived(_ headers: HeaderBlock, endStream: Bool) {
+        if let begin = onHeaders {
+            onHeaders = nil
+            return begin()
+        }
+        if case .attempt(let attempt) = holder { attempt.answered(headers) }
+    }
+
+    public override func dataReceived(_ bytes: UnsafeRawBufferPointer, endStream: Bool) {
+        guard case .relay(let relay) = holder else { return unsafe keep(bytes) }
+        unsafe relay.received(bytes)
+        if endStream { relay.remoteEnded() }
+    }
+
+    public override func trailersReceived(_ trailers: HeaderBlock) {
+        if case .relay(let relay) = holder { relay.remoteEnded() }
+    }
+
+    public override func batchEnded() {
+        if case .relay(let relay) = holder { relay.batchEnded() }
+    }
+
+    public override func writable() {
+        if case .relay(let relay) = holder { relay.writable() }
+    }
+
+    public override func closed(_ reason: StreamClose) {
+        early = []
+        onHeaders = nil
+        tunnel?.streamEnded()
+        tunnel = nil
+        let last = holder
+        holder = .none
+        switch last {
+        case .attempt(let attempt): attempt.streamClosed(reason)
+        case .request(let request): request.streamClosed()
+        case .relay(let relay): relay.streamClosed(reason)
+        case .none: break
+        }
+    }
+
+    private func keep(_ bytes: UnsafeRawBufferPointer) {
+        guard unsafe !bytes.isEmpty else { return }
+        earlyByteCount += bytes.count
+        guard earlyByteCount <= Self.earlyLimit else {
+            TunnelMetrics.shared.earlyDataRefusals.add()
+            return reset(.enhanceYourCalm)
+        }
+        unsafe early.append(Array(bytes))
+    }
+
+    /// Makes a relay the holder.
+    ///
+    /// - Returns: the content that came before; it has not been consumed.
+    func attach(_ relay: StreamRelay) -> EarlyContent {
+        holder = .relay(relay)
+        defer { early = [] }
+        return EarlyContent(parts: early)
+    }
+
+    func detach() { holder = .none }
+}
+
+/// Content that waited for its relay.
+struct EarlyContent {
+    fileprivate let parts: [[UInt8]]
+
+    func forEach(_ body: (UnsafeRawBufferPointer) -> Void) {
+        for part in parts { unsafe part.withUnsafeBytes { unsafe body($0) } }
+    }
+}

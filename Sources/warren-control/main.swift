@@ -1,0 +1,5 @@
+import ControlPlane
+import Glibc
+import Options
+
+exit(ControlProgram.run(ControlOptions.command.parseOrExit(Array(CommandLine.arguments.dropFirst()))))

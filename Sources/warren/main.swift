@@ -1,0 +1,4 @@
+import Commands
+import Glibc
+
+exit(WarrenCommand.run(Array(CommandLine.arguments.dropFirst())))

@@ -1,0 +1,189 @@
+import Address
+import Testing
+
+@testable import Capture
+
+/// The rules as data: no kernel, no privileges.
+struct CaptureRulesTests {
+    static let uid: UInt32 = 4711
+
+    static func rules(_ change: (inout CaptureConfiguration) -> Void = { _ in }) -> CaptureRules {
+        var configuration = CaptureConfiguration(daemonUserID: uid)
+        change(&configuration)
+        return CaptureRules(configuration, ipv6: true)
+    }
+
+    static func chain(_ name: String, of rules: CaptureRules) throws -> Chain {
+        try #require(rules.table.chains.first { $0.name == name })
+    }
+
+    @Test func `hangs two nat and two mangle chains at Istio's priorities`() {
+        let places = Self.rules().table.chains.map { "\($0.kind) \($0.hook) \($0.priority)" }
+        #expect(
+            places == [
+                "filter prerouting -150", "route output -150", "nat prerouting -100", "nat output -100",
+            ])
+    }
+
+    @Test func `lets connections out only with the mark and the uid`() throws {
+        let chain = try Self.chain("nat-output", of: Self.rules())
+        let accepting = chain.rules.filter {
+            $0.expressions.last == .accept && $0.expressions.contains(.loadMeta(.mark))
+        }
+        #expect(accepting.count == 1)
+        let own = try #require(accepting.first)
+        #expect(own.expressions.contains(.compare(.equal, [0x39, 0x05, 0, 0])))
+        #expect(own.expressions.contains(.loadMeta(.socketUserID)))
+        #expect(own.expressions.contains(.compare(.equal, [0x67, 0x12, 0, 0])))
+    }
+
+    @Test func `ends the output chain with a redirect of all other TCP`() throws {
+        let last = try #require(try Self.chain("nat-output", of: Self.rules()).rules.last)
+        #expect(
+            last.expressions == [
+                .loadMeta(.layer4Protocol), .compare(.equal, [6]), .loadConstant([0x3a, 0x99]), .redirect,
+            ])
+    }
+
+    @Test func `asks for no socket where packets come in`() {
+        for chain in Self.rules().table.chains where chain.hook == .prerouting {
+            #expect(!chain.rules.contains { $0.expressions.contains(.loadMeta(.socketUserID)) })
+        }
+    }
+
+    @Test func `touches nothing but TCP, save for what it lets pass`() {
+        for rule in Self.rules({ $0.probeAddresses = [.loopbackIPv4] }).table.chains.flatMap(\.rules)
+        where rule.expressions.last != .accept {
+            #expect(rule.expressions.contains(.loadMeta(.layer4Protocol)), "\(rule.comment)")
+            #expect(rule.expressions.contains(.compare(.equal, [6])), "\(rule.comment)")
+        }
+    }
+
+    @Test func `changes no bit of a mark outside its mask`() {
+        let masks = Self.rules().table.chains.flatMap(\.rules).flatMap(\.expressions).compactMap { part in
+            if case .bitwise(let mask, let xor) = part, xor != [0, 0, 0, 0] { mask } else { nil }
+        }
+        #expect(masks == Array(repeating: [0x00, 0xf0, 0xff, 0xff], count: 2))
+    }
+
+    @Test func `redirects what comes in on both families, and never a tunnel`() throws {
+        let chain = try Self.chain("nat-prerouting", of: Self.rules())
+        #expect(chain.rules.count == 2)
+        for rule in chain.rules {
+            #expect(rule.expressions.contains(.compare(.notEqual, [0x3a, 0xa0])))
+            #expect(rule.expressions.suffix(2) == [.loadConstant([0x3a, 0x9e]), .redirect])
+        }
+    }
+
+    @Test func `knows no probe address unless one is configured`() throws {
+        let probe = try #require(IPAddress("169.254.7.127"))
+        let probe6 = try #require(IPAddress("fd16:9254:7127:1337:ffff:ffff:ffff:ffff"))
+        func exemptions(_ rules: CaptureRules) -> Int {
+            rules.table.chains.flatMap(\.rules).filter { $0.comment == "health probes" }.count
+        }
+        #expect(exemptions(Self.rules()) == 0)
+        let rules = Self.rules { $0.probeAddresses = [probe, probe6] }
+        #expect(exemptions(rules) == 4)
+        let first = try #require(try Self.chain("nat-prerouting", of: rules).rules.first)
+        #expect(
+            first.expressions == [
+                .loadMeta(.layer3Protocol), .compare(.equal, [2]),
+                .loadPayload(.network, offset: 12, byteCount: 4), .compare(.equal, [169, 254, 7, 127]),
+                .loadMeta(.layer4Protocol), .compare(.equal, [6]), .accept,
+            ])
+    }
+
+    @Test func `leaves incoming connections alone where the workload takes them itself`() throws {
+        let rules = Self.rules { $0.capturesInbound = false }
+        #expect(try Self.chain("nat-prerouting", of: rules).rules.isEmpty)
+        #expect(try Self.chain("nat-output", of: rules) == Self.chain("nat-output", of: Self.rules()))
+    }
+
+    @Test func `takes what comes in on rerouted interfaces as the workload's own`() throws {
+        let interface = try #require(InterfaceName("tap0"))
+        let chain = try Self.chain(
+            "nat-prerouting", of: Self.rules { $0.reroutedInterfaces = [interface] })
+        let first = try #require(chain.rules.first)
+        #expect(first.expressions.first == .loadMeta(.inputInterfaceName))
+        #expect(first.expressions.suffix(2) == [.loadConstant([0x3a, 0x99]), .redirect])
+    }
+
+    @Test(arguments: ["", "a name", "a/b", "sixteen-letters!", ".", "..", "nul\0"])
+    func `refuses what cannot name an interface`(name: String) {
+        #expect(InterfaceName(name) == nil)
+    }
+
+    @Test func `routes IPv6 only where there is IPv6, and captures it always`() {
+        let without = CaptureRules(CaptureConfiguration(daemonUserID: Self.uid), ipv6: false)
+        #expect(without.routing.rules.map(\.family) == [.ipv4])
+        #expect(without.routing.routes.map(\.family) == [.ipv4])
+        #expect(without.table == Self.rules().table)
+        #expect(
+            Self.rules().routing.rules.map(\.description) == [
+                "ipv4 rule 32764: fwmark 0x111/0xfff lookup 100",
+                "ipv6 rule 32764: fwmark 0x111/0xfff lookup 100",
+            ])
+    }
+}
+
+/// What `verify` says about every way in which a namespace may differ.
+struct DriftTests {
+    let rules = CaptureRulesTests.rules()
+
+    private func found(_ change: (inout FoundState) -> Void) -> [Drift] {
+        var state = FoundState(
+            table: FoundState.FoundTable(isDormant: false, table: rules.table),
+            rules: Dictionary(uniqueKeysWithValues: rules.routing.rules.map { ($0, true) }),
+            routes: Dictionary(uniqueKeysWithValues: rules.routing.routes.map { ($0, true) }))
+        change(&state)
+        return rules.differences(from: state)
+    }
+
+    @Test func `is nothing when all is as written`() {
+        #expect(found { _ in } == [])
+    }
+
+    @Test func `is a missing or a dormant table`() {
+        #expect(found { $0.table = nil } == [.tableMissing])
+        #expect(found { $0.table?.isDormant = true } == [.tableDormant])
+    }
+
+    @Test func `is a chain too few, too many or elsewhere`() {
+        #expect(found { $0.table?.table.chains.removeLast() } == [.chainMissing("nat-output")])
+        let guest = Chain(name: "guest", kind: .filter, hook: .output, priority: 0, rules: [])
+        #expect(found { $0.table?.table.chains.append(guest) } == [.chainUnexpected("guest")])
+        let moved = Chain(
+            name: "nat-output", kind: .nat, hook: .output, priority: -99, rules: rules.table.chains[3].rules)
+        #expect(found { $0.table?.table.chains[3] = moved } == [.chainChanged("nat-output")])
+    }
+
+    @Test func `is a rule gone, added or changed, named by its comment`() {
+        let gone = found { $0.table?.table.chains[3].rules.removeFirst() }
+        #expect(
+            gone == [
+                .rulesChanged(chain: "nat-output", at: "loopback and the workload's own addresses")
+            ])
+        let guest = Rule(comment: "guest", expressions: [.accept])
+        let added = found { $0.table?.table.chains[3].rules.append(guest) }
+        #expect(added == [.rulesChanged(chain: "nat-output", at: "guest")])
+        let changed = found { $0.table?.table.chains[0].rules[0] = guest }
+        #expect(
+            changed == [
+                .rulesChanged(
+                    chain: "mangle-prerouting", at: "remember connections of the daemon to the workload")
+            ])
+    }
+
+    @Test func `is routing that is missing, or ours and left over`() {
+        let rule = rules.routing.rules[0]
+        let route = rules.routing.routes[1]
+        let missing = found {
+            $0.rules[rule] = nil
+            $0.routes[route] = nil
+        }
+        #expect(missing == [.routingRuleMissing(rule), .routeMissing(route)])
+        let old = RoutingRule(family: .ipv4, priority: 1, mark: rule.mark, table: 99)
+        #expect(found { $0.rules[old] = true } == [.routingRuleUnexpected(old)])
+        #expect(found { $0.rules[old] = false } == [], "somebody else's rule is theirs")
+    }
+}

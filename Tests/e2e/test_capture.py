@@ -1,0 +1,193 @@
+"""What is captured, what is not, and what the wire then shows."""
+
+import signal
+import socket
+import struct
+
+import pytest
+import warrenlab
+from warrenlab import Lab, nonce, wait
+
+TUNNEL = 15008
+
+
+@pytest.fixture(scope="module")
+def lab():
+    with Lab() as lab:
+        lab.namespace("shop")
+        lab.namespace("legacy", mode=None)
+        lab.client = lab.pod("shop/client", node="a")
+        lab.server = lab.pod("shop/server", node="b", labels={"app": "server"})
+        lab.neighbour = lab.pod("shop/neighbour", node="a")
+        lab.opted_out = lab.pod("shop/opted-out", node="b", labels={"istio.io/dataplane-mode": "none"})
+        lab.plain = lab.pod("legacy/plain", node="a")
+        lab.vip, lab.vip6 = lab.service("shop/server", {"app": "server"}, {80: 8080, 9080: 9080})
+        for pod in (lab.server, lab.neighbour, lab.opted_out, lab.plain):
+            pod.serve()
+        yield lab.start()
+
+
+def test_enrolled_pods_are_captured_and_no_others(lab):
+    for pod in (lab.client, lab.server, lab.neighbour):
+        assert pod.has_rules() and pod.captured(), pod.name
+    for pod in (lab.opted_out, lab.plain):
+        assert not pod.has_rules() and pod.run("ip", "rule").count("fwmark") == 0, pod.name
+    assert "warren" not in warrenlab.run("nft", "list", "ruleset")
+    for node in lab.nodes.values():
+        assert "warren" not in node.netns.run("nft", "list", "ruleset")
+
+
+@pytest.mark.parametrize("address", ["ip", "ip6"])
+def test_traffic_between_nodes_is_mutual_tls(lab, address):
+    secret = nonce()
+    with lab.capture() as capture:
+        assert lab.client.echoes(getattr(lab.server, address), 8080, secret)
+    assert not capture.contains(secret)
+    between = {
+        flow: stream for flow, stream in capture.streams().items()
+        if {flow[0], flow[2]} == {getattr(lab.client, address), getattr(lab.server, address)}}
+    assert between and all(TUNNEL in (flow[1], flow[3]) for flow in between), between.keys()
+    assert all(warrenlab.tls_records(stream) for stream in between.values() if stream)
+
+
+@pytest.mark.parametrize("address", ["vip", "vip6"])
+def test_services_are_reached_by_their_address(lab, address):
+    secret = nonce()
+    with lab.capture() as capture:
+        assert lab.client.echoes(getattr(lab, address), 80, secret)
+    assert not capture.contains(secret)
+
+
+def test_the_server_sees_the_clients_address(lab):
+    for to, seen in ((lab.server.ip, lab.client.ip), (f"[{lab.server.ip6}]", lab.client.ip6), (lab.vip, lab.client.ip)):
+        assert lab.client.run("curl", "-s", "--max-time", "5", f"http://{to}:9080/") == seen
+
+
+def test_pods_of_one_node_reach_each_other(lab):
+    for address in (lab.neighbour.ip, lab.neighbour.ip6):
+        assert lab.client.echoes(address, 8080)
+    assert lab.client.run("curl", "-s", f"http://{lab.neighbour.ip}:9080/") == lab.client.ip
+
+
+def test_pods_reach_themselves(lab):
+    for address in (lab.server.ip, lab.server.ip6, "127.0.0.1", "::1", lab.vip):
+        assert lab.server.echoes(address, 80 if address == lab.vip else 8080), address
+
+
+def test_what_is_not_in_the_mesh_is_reached_and_reaches(lab):
+    for address in (lab.opted_out.ip, lab.opted_out.ip6, lab.plain.ip):
+        assert lab.client.echoes(address, 8080), address
+    for address in (lab.server.ip, lab.server.ip6, lab.neighbour.ip):
+        assert lab.plain.echoes(address, 8080), address
+    assert lab.plain.run("curl", "-s", f"http://{lab.server.ip}:9080/") == lab.plain.ip
+
+
+def test_addresses_outside_pass_through(lab):
+    outsider = lab.outsider("internet")
+    server = lab.program("internet-serve", outsider, ["python3", warrenlab.TRAFFIC, "serve"]).start()
+    server.wait_for("ready")
+    for address in outsider.addresses:
+        assert lab.client.echoes(address, 8080)
+    assert lab.client.run("curl", "-s", f"http://{outsider.addresses[0]}:9080/") == lab.client.ip
+    with pytest.raises(OSError):
+        lab.client.connect(outsider.addresses[0], 4444).recv(1)
+
+
+@pytest.mark.parametrize("family, address", [(socket.AF_INET, "ip"), (socket.AF_INET6, "ip6")])
+def test_datagrams_and_pings_are_not_touched(lab, family, address):
+    to = getattr(lab.server, address)
+    with lab.client.inside():
+        client = socket.socket(family, socket.SOCK_DGRAM)
+    with client:
+        client.settimeout(5)
+        client.sendto(b"datagram", (to, 8087))
+        assert client.recvfrom(100)[0] == b"datagram"
+    # An ICMP answer to a datagram for a port where nobody is: as direct as ICMP gets without a ping program.
+    with lab.client.inside():
+        client = socket.socket(family, socket.SOCK_DGRAM)
+    with client:
+        client.settimeout(5)
+        client.connect((to, 9))
+        client.send(b"x")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(1)
+
+
+@pytest.mark.parametrize("family", ["ip", "ip6"])
+def test_an_echo_request_is_answered(lab, family):
+    version, protocol, request, answer = {
+        "ip": (socket.AF_INET, socket.IPPROTO_ICMP, 8, 0), "ip6": (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129)}[family]
+    secret = nonce()
+    # IPv6's checksum is the kernel's to fill in, IPv4's is ours.
+    packet = struct.pack("!BBHHH", request, 0, 0, 4711, 1) + secret
+    packet = packet[:2] + struct.pack("!H", internet_checksum(packet)) + packet[4:]
+    with lab.client.inside():
+        client = socket.socket(version, socket.SOCK_RAW, protocol)
+    with client:
+        client.settimeout(5)
+        client.sendto(packet, (getattr(lab.server, family), 0))
+        while True:
+            received = client.recv(2_000)
+            if family == "ip":
+                received = received[(received[0] & 15) * 4:]
+            if received[0] == answer and received.endswith(secret):
+                break
+
+
+def internet_checksum(data):
+    """RFC 1071."""
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def test_pods_come_and_go(lab):
+    late = lab.pod("shop/late", node="b")
+    late.serve()
+    wait(late.captured, "a new pod is captured")
+    secret = nonce()
+    with lab.capture() as capture:
+        assert lab.client.echoes(late.ip, 8080, secret)
+    assert not capture.contains(secret)
+    # Out of the mesh by a label on the pod itself.
+    late.labels["istio.io/dataplane-mode"] = "none"
+    late.write()
+    wait(lambda: not late.has_rules(), "the rules of a pod that left are removed")
+    assert late.run("ip", "rule").count("fwmark") == 0
+    wait(lambda: lab.client.echoes(late.ip, 8080), "a pod that left is reached in the clear")
+    # And away with it.
+    lab.remove(late.file)
+    wait(lambda: not any(one["name"] == "late" for one in lab.status()["workloads"]), "the pod is forgotten")
+
+
+def test_rules_that_somebody_flushes_come_back(lab):
+    for damage in (("nft", "flush", "ruleset"), ("ip", "rule", "del", "pref", "32764")):
+        lab.client.run(*damage)
+        wait(lambda: lab.client.has_rules() and "fwmark 0x111/0xfff" in lab.client.run("ip", "rule"),
+             f"the rules are back after {' '.join(damage)}")
+    assert lab.client.echoes(lab.server.ip, 8080)
+
+
+def test_removing_the_capture_leaves_nothing_in_a_pod(lab):
+    node = lab.nodes["a"]
+    assert warrenlab.ask(node.socket, "/quitquitquit?capture=remove", "POST")[0] == 200
+    assert node.daemon.process.wait(15) == 0
+    for pod in (lab.client, lab.neighbour):
+        assert pod.run("nft", "list", "ruleset").strip() == ""
+        assert "fwmark" not in pod.run("ip", "rule") + pod.run("ip", "-6", "rule")
+        assert "local default" not in pod.run("ip", "route", "show", "table", "all")
+    node.daemon.start()
+    lab.settle()
+    wait(lambda: lab.client.has_rules() and lab.client.echoes(lab.server.ip, 8080), "captured again")
+
+
+def test_a_stopped_daemon_leaves_its_rules(lab):
+    node = lab.nodes["a"]
+    assert node.daemon.stop(signal.SIGTERM) == 0
+    assert lab.client.has_rules()
+    assert lab.client.is_refused(lab.server.ip, 8080)
+    node.daemon.start()
+    lab.settle()
+    wait(lambda: lab.client.echoes(lab.server.ip, 8080), "works again")

@@ -1,0 +1,161 @@
+"""What Tools/bench makes of its samples: percentiles, ratios, the table, the plot."""
+
+import xml.etree.ElementTree
+
+import pytest
+from benchmarks import plot, report, rounds
+from benchmarks.figures import Samples, form, percentile, ratios, spread
+from benchmarks.measures import MEASURES, WORKS
+from benchmarks.memory import kib_each
+
+CALM = {"foreign": 0.0, "steal": 0.0, "disturbed": False, "tries": 1}
+VARIANTS = ["envoy-hbone/16MiB", "envoy-hbone/4MiB"]
+
+
+def samples(**figures):
+    """Of contenders by name: {measure: values by round}. `envoy16` and `envoy4` are the variants."""
+    names = dict(zip(("envoy16", "envoy4"), VARIANTS))
+    made = Samples()
+    for contender, measures in figures.items():
+        for key, values in measures.items():
+            for number, value in enumerate(values):
+                made.add(names.get(contender, contender), "work", number, {key: value}, CALM)
+    return made
+
+
+@pytest.mark.parametrize("share, expected", [(0.5, 50), (0.99, 99), (0.999, 100), (0.001, 1)])
+def test_a_percentile_is_a_value_that_was_seen(share, expected):
+    assert percentile(list(range(1, 101)), share) == expected
+
+
+def test_a_percentile_of_one_value_is_it():
+    assert percentile([7], 0.5) == percentile([7], 0.999) == 7
+
+
+@pytest.mark.parametrize("value, text", [
+    (12345.6, "12,346"), (1000, "1,000"), (999.4, "999"), (16.123, "16.1"), (1.5, "1.50"), (0.0512, "0.0512"), (0, "0")])
+def test_figures_have_three_digits(value, text):
+    assert form(value) == text
+
+
+def test_a_spread_shows_the_median_and_both_ends():
+    assert spread([3, 1, 20]) == "3.00 (1.00..20.0)"
+    assert spread([5]) == "5.00"
+    assert spread([]) == "–"
+
+
+def test_a_ratio_is_of_what_was_measured_a_moment_apart():
+    # The machine was half as fast in the second round, for both.
+    made = samples(warren={"requests": [300, 150, 290]}, direct={"requests": [600, 300, 290]})
+    assert made.ratio("warren", "direct", "requests") == 0.5
+
+
+def test_a_round_that_lacks_one_of_both_has_no_ratio():
+    made = samples(warren={"requests": [300]}, direct={"requests": [600, 100]})
+    assert made.ratio("warren", "direct", "requests") == 0.5
+    assert made.ratio("warren", "haproxy-mtls", "requests") is None
+
+
+def test_of_variants_the_better_counts_measure_by_measure():
+    made = samples(envoy16={"requests": [10], "p50": [10]}, envoy4={"requests": [20], "p50": [20]})
+    assert made.better(VARIANTS, "requests") == "envoy-hbone/4MiB"
+    assert made.better(VARIANTS, "p50") == "envoy-hbone/16MiB"
+    assert made.better(VARIANTS, "p99") is None
+
+
+def test_ratios_have_the_worst_where_several_measures_share_a_name():
+    made = samples(
+        warren={"bulk-1-up": [20], "bulk-8-down": [12], "bulk-1-up-cpu": [0.5], "bulk-8-down-cpu": [0.9], "p50": [50]},
+        envoy16={"bulk-1-up": [10], "bulk-8-down": [10], "bulk-1-up-cpu": [1], "bulk-8-down-cpu": [1], "p50": [100]})
+    found = ratios(made, "warren", VARIANTS)
+    assert (found["bulk_gbps"], found["cpu_s_per_gib"], found["p50_us"]) == (1.2, 0.9, 0.5)
+    assert found["each"]["bulk-1-up"] == 2
+    assert ratios(made, "warren", ["direct"]) == {}
+
+
+def test_ratios_have_the_names_that_the_json_file_promises():
+    names = {measure.ratio for measure in MEASURES.values()}
+    assert names >= {"bulk_gbps", "cpu_s_per_gib", "requests_per_s", "cpu_us_per_request", "p50_us", "p99_us",
+                     "connections_per_s", "first_byte_us", "tunnels_per_s", "tunnel_cpu_us",
+                     "fair_p99_quotient"}
+
+
+def test_each_contender_goes_first_in_turn():
+    assert [rounds.order(["a", "b", "c"], number) for number in range(3)] == [
+        ["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
+
+
+class Contender:
+    def __init__(self, name):
+        self.name = name
+
+    def does(self, _):
+        return True
+
+
+class Watch:
+    """Says of each sample in turn how much of the machine others used."""
+
+    def __init__(self, *foreign):
+        self.foreign = list(foreign)
+
+    def begin(self):
+        pass
+
+    def end(self):
+        return {"foreign": self.foreign.pop(0), "steal": 0.0}
+
+
+@pytest.mark.parametrize("bound, foreign, redone, tries, disturbed", [
+    (9, [0.01], 0, 1, False),
+    (9, [0.3, 0.01], 1, 2, False),
+    (9, [0.3, 0.3, 0.3], 2, 3, True),  # not without end
+    (0, [0.3], 0, 1, True),  # not where there is no time for it
+])
+def test_a_disturbed_sample_is_taken_again(monkeypatch, bound, foreign, redone, tries, disturbed):
+    figures = iter(range(1, 10))
+    monkeypatch.setattr(rounds, "sample", lambda *_: {"requests": next(figures)})
+    monkeypatch.setattr(rounds.time, "sleep", lambda _: None)
+    made, count = rounds.measure([Contender("direct")], WORKS[4:5], 1, 1, bound, Watch(*foreign), lambda _: None)
+    assert count == redone
+    assert [(one["tries"], one["disturbed"], one["figures"]["requests"]) for one in made.list] == [(tries, disturbed, tries)]
+
+
+ROWS = [{"state": "at start", "connections": 0, "client": 20480, "server": 30720},
+        {"state": "1,000 idle", "connections": 1000, "client": 21480, "server": 32720},
+        {"state": "after those", "connections": 0, "client": 20480, "server": 30720}]
+
+
+def result():
+    made = samples(direct={"requests": [600, 500]}, warren={"requests": [300, 250], "requests-cpu": [20, 22]},
+                   envoy16={"requests": [100, 100], "requests-cpu": [40, 44]}, envoy4={"requests": [150, 125]})
+    names = {"direct": "no proxy", "warren": "two <daemons>", **{name: "two Envoys" for name in VARIANTS}}
+    machine = {"cpu": "A & B", "cores": 2, "kernel": "6", "congestion control": "cubic", "commit": "abc", "date": "2026-01-02T"}
+    return report.Result(machine, names, made, 2, 3, 0, {"warren": ROWS}, {"node-a": 10240})
+
+
+def test_the_table_shows_medians_and_ratios():
+    text = report.markdown(result())
+    assert ("| requests, 64 connections | 1/s | 550 (500..600) | 275 (250..300) | 138 (125..150) [4MiB] | 0.50 | **2.00** |"
+            in text.splitlines())
+    assert "| requests: CPU | µs each | – | 21.0 (20.0..22.0) | 42.0 (40.0..44.0) [16MiB] | – | **0.50** |" in text
+    assert "| warren | 20.0, 30.0 | 21.0, 32.0 | 20.0, 30.0 | 1.00, 2.00 |" in text
+    assert "empty snapshot: 10.0 MiB" in text
+    assert "latency" not in text.partition("\n- ")[2]
+
+
+def test_the_json_holds_ratios_and_every_sample():
+    made = result().json()
+    assert made["ratios"]["warren/envoy-hbone"]["requests_per_s"] == 2
+    assert made["ratios"]["warren/direct"]["requests_per_s"] == 0.5
+    assert len(made["samples"]) == 12
+    assert made["kib_per_idle_connection"]["warren"] == kib_each(ROWS) == {"client": 1.0, "server": 2.0}
+
+
+def test_the_plot_is_svg_with_a_bar_for_each_figure():
+    root = xml.etree.ElementTree.fromstring(plot.svg(result()))
+    titles = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert titles.count("warren") == 3 and titles.count("direct") == 1  # requests, their CPU, memory
+    width = float(root.get("viewBox").split()[2])
+    bars = list(root.iter("{http://www.w3.org/2000/svg}rect"))[1:]
+    assert len(bars) == 6 and all(float(bar.get("x")) + float(bar.get("width")) < width for bar in bars)
