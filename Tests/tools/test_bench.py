@@ -27,7 +27,14 @@ def test_without_options_everything_is_measured(bench):
     assert (options.rounds, options.seconds, options.workers) == (5, 3, 1)
     assert len(options.works) == 10 and options.memory and max(options.idle) == 9000 and options.short == 10_000
     names = [one.name for one in bench.contenders(bench.PEERS, 1, True)]
-    assert names == ["direct", "warren", "warren-same-node", "envoy-hbone/16MiB", "envoy-hbone/4MiB", "haproxy-mtls"]
+    assert names == ["direct", "warren", "warren-same-node", "envoy-hbone/16MiB", "envoy-hbone/4MiB", "haproxy-mtls",
+                     "floor", "floor-sealed", "floor-same-node"]
+
+
+def test_the_quick_one_measures_a_floor_only_if_it_is_named(bench):
+    assert bench.parse([]).peers == list(bench.PEERS)
+    assert bench.parse(["--quick"]).peers == ["direct", "warren", "warren-same-node", "envoy-hbone", "haproxy-mtls"]
+    assert bench.parse(["--quick", "warren", "floor"]).peers == ["warren", "floor"]
 
 
 def test_the_quick_one_leaves_out_what_takes_long_unless_it_is_asked_for(bench):
@@ -117,9 +124,10 @@ def test_a_work_is_left_out_by_whom_it_means_nothing_to(bench):
         return [one.name for one in bench.contenders(bench.PEERS, 1, has_neighbours) if one.does(work)]
 
     assert doers("tunnels") == ["warren", "envoy-hbone/16MiB", "envoy-hbone/4MiB", "haproxy-mtls"]
-    assert doers("fairness") == ["direct", "warren", "envoy-hbone/16MiB", "envoy-hbone/4MiB"]
+    assert doers("fairness") == ["direct", "warren", "envoy-hbone/16MiB", "envoy-hbone/4MiB", "floor"]
     assert doers("fairness", False) == []
-    assert len(doers("requests")) == 6
+    assert len(doers("requests")) == len(doers("bulk-8-down")) == 9
+    assert "floor-sealed" not in doers("latency") and "floor-same-node" in doers("latency")
 
 
 def test_a_neighbour_is_on_the_same_node_and_loads_the_same_proxies(bench):

@@ -3,7 +3,7 @@
 import xml.etree.ElementTree
 
 import pytest
-from benchmarks import plot, report, rounds
+from benchmarks import bars, plot, report, rounds
 from benchmarks.figures import Samples, form, percentile, ratios, spread
 from benchmarks.measures import MEASURES, WORKS
 from benchmarks.memory import kib_each
@@ -78,6 +78,57 @@ def test_ratios_have_the_names_that_the_json_file_promises():
     assert names >= {"bulk_gbps", "cpu_s_per_gib", "requests_per_s", "cpu_us_per_request", "p50_us", "p99_us",
                      "connections_per_s", "first_byte_us", "tunnels_per_s", "tunnel_cpu_us",
                      "fair_p99_quotient"}
+
+
+def columns(made):
+    return {one["contender"].partition("/")[0]: [name for name in (*VARIANTS, one["contender"]) if name.startswith(one["contender"].partition("/")[0])]
+            for one in made.list}
+
+
+@pytest.mark.parametrize("warren, floor, standing", [
+    (160, 200, "reached"), (140, 200, "open"), (120, 140, "beyond the floor"), (140, None, "missed; no floor was measured")])
+def test_a_bar_that_not_even_the_floor_reaches_is_beyond_it(warren, floor, standing):
+    floors = {"floor": {"requests": [floor]}} if floor else {}
+    made = samples(warren={"requests": [warren]}, envoy16={"requests": [100]}, **floors)
+    (row,) = bars.table(made, columns(made))
+    assert (row["bar"], row["aim"], row["warren"], row["standing"]) == ("requests/s", 1.5, warren / 100, standing)
+    assert row["floors"] == ({"floor": floor / 100} if floor else {})
+    assert row["warren/floor"] == (warren / floor if floor else None)
+
+
+def test_less_is_better_where_a_bar_is_a_cost_and_the_tightest_floor_counts():
+    made = samples(warren={"requests-cpu": [70]}, envoy16={"requests-cpu": [100]}, floor={"requests-cpu": [50]})
+    made.list += [{**one, "contender": "floor-sealed", "figures": {"requests-cpu": 65}}
+                  for one in made.list if one["contender"] == "floor"]
+    (row,) = bars.table(made, columns(made))
+    assert list(row["floors"].items()) == [("floor-sealed", 0.65), ("floor", 0.5)]
+    assert (row["standing"], row["warren/floor"]) == ("beyond the floor", 70 / 65)
+
+
+def test_of_bulk_the_worst_direction_is_held_to_the_bar():
+    made = samples(warren={"bulk-1-up": [20], "bulk-8-down": [12]}, envoy16={"bulk-1-up": [10], "bulk-8-down": [10]},
+                   floor={"bulk-1-up": [30], "bulk-8-down": [15]})
+    (row,) = bars.table(made, columns(made))
+    assert (row["warren"], row["floors"], row["standing"]) == (1.2, {"floor": 1.5}, "beyond the floor")
+
+
+def test_a_bar_may_be_a_figure_by_itself_and_one_within_a_node():
+    made = samples(warren={"fair-quotient": [3]}, floor={"fair-quotient": [1.5]}, direct={"requests": [100]})
+    for name, rate in (("warren-same-node", 50), ("floor-same-node", 55)):
+        made.add(name, "requests", 0, {"requests": rate}, CALM)
+    fair, within = bars.table(made, columns(made))
+    assert (fair["to"], fair["warren"], fair["floors"], fair["standing"]) == ("", 3, {"floor": 1.5}, "open")
+    assert (within["to"], within["warren"], within["standing"]) == ("direct", 0.5, "beyond the floor")
+
+
+def test_the_report_has_the_bars_where_a_floor_was_measured():
+    one = result()
+    assert "| Bar |" not in report.markdown(one) and one.json()["bars"][0]["floors"] == {}
+    one.samples.list += samples(floor={"requests": [180, 150]}).list
+    one.contenders["floor"] = "two forwarders"
+    assert "| requests/s | envoy-hbone | ≥ 1.50 | 2.00 | 1.20 [floor] | 1.67 | reached |" in report.markdown(one).splitlines()
+    assert one.json()["ratios"]["floor/envoy-hbone"]["requests_per_s"] == 1.2
+    assert one.json()["ratios"]["warren/floor"]["requests_per_s"] == pytest.approx(5 / 3)
 
 
 def test_each_contender_goes_first_in_turn():

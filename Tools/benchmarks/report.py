@@ -1,9 +1,11 @@
 """The Markdown table and the JSON file of a run."""
 
+from . import bars
 from .figures import form, ratios, spread
 from .measures import MEASURES
 from .memory import kib_each
 
+OURS, FLOORS = ("warren", "warren-same-node"), ("floor", "floor-sealed", "floor-same-node")
 SHOWN = ("warren/direct", "warren/envoy-hbone", "warren/haproxy-mtls", "warren-same-node/direct")  # ratios in the table
 
 
@@ -25,8 +27,8 @@ class Result:
     def pairs(self):
         """What is set against what: "warren/envoy-hbone" -> (contender, variants of the rival)."""
         columns = self.columns()
-        return {f"{mine}/{rival}": (mine, variants) for mine in ("warren", "warren-same-node") if mine in columns
-                for rival, variants in columns.items() if rival not in ("warren", "warren-same-node")}
+        return {f"{mine}/{rival}": (mine, variants) for mine in (*OURS, *FLOORS) if mine in columns
+                for rival, variants in columns.items() if rival not in OURS and (mine in OURS or rival not in FLOORS)}
 
     def json(self):
         return {
@@ -34,6 +36,7 @@ class Result:
             "ratios": {name: ratios(self.samples, *pair) for name, pair in self.pairs().items()},
             "about_ratios": "The median over rounds of the quotient within a round; of a rival's variants the better one, measure by measure. "
                             "bulk_gbps and cpu_s_per_gib are the worst of 1 and 8 streams, both ways.",
+            "bars": bars.table(self.samples, self.columns()),
             "kib_per_idle_connection": {name: kib_each(rows) for name, rows in self.memory.items()},
             "memory_kib": self.memory, "empty_snapshot_kib": self.empty,
             "redone": self.redone, "samples": self.samples.list,
@@ -60,7 +63,7 @@ def markdown(result):
                 value = samples.ratio(mine, rival, measure.key) if rival else None
                 cells.append("–" if value is None else f"**{value:.2f}**" if name == "warren/envoy-hbone" else f"{value:.2f}")
             lines.append(f"| {measure.label} | {measure.unit} | " + " | ".join(cells) + " |")
-        lines += ["", trouble(result)]
+        lines += bars.markdown(bars.table(samples, columns)) + ["", trouble(result)]
     return "\n".join(lines + memory_table(result))
 
 

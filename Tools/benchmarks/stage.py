@@ -81,8 +81,15 @@ class Programs:
 
 def redirect(pod, *ports):
     """Sends connections from a pod to ports elsewhere to others of its own, as a mesh captures them: (from, to). Replaces what did."""
-    rules = "\n".join(f"        ip daddr != 127.0.0.0/8 tcp dport {there} redirect to :{here}" for there, here in ports)
-    table = f"table ip bench\ndelete table ip bench\ntable ip bench {{\n    chain output {{\n        type nat hook output priority -100;\n{rules}\n    }}\n}}\n"
+    rules = [f"ip daddr != 127.0.0.0/8 tcp dport {there} redirect to :{here}" for there, here in ports]
+    write_rules(pod, {"type nat hook output priority -100": rules})
+
+
+def write_rules(pod, chains):
+    """Replaces the bench's rules in a pod: {hook: rules}."""
+    parts = [f"    chain c{number} {{ {hook};\n        " + "\n        ".join(rules) + "\n    }\n"
+             for number, (hook, rules) in enumerate(chains.items())]
+    table = "table ip bench\ndelete table ip bench\ntable ip bench {\n" + "".join(parts) + "}\n"
     subprocess.run(["nsenter", f"--net=/run/netns/{pod.namespace}", "nft", "-f", "-"], input=table, text=True, check=True,
                    preexec_fn=die_with_parent)
 
@@ -90,11 +97,12 @@ def redirect(pod, *ports):
 class Contender:
     """Something that carries connections from a client's pod to a server's."""
 
-    def __init__(self, name, text, client, server, handshakes=False, neighbours=()):
+    def __init__(self, name, text, client, server, handshakes=False, neighbours=(), leaves_out=()):
         self.name, self.text = name, text
         self.client, self.server = client, server
         self.handshakes = handshakes  # whether there is TLS between the two ends
         self.neighbours = neighbours  # for fairness: a pod that sends bulk past the same proxies, and the pod that it goes to
+        self.leaves_out = leaves_out  # names of works that would tell nothing of it
         self.pids = {}  # of its proxies: by side, "client" and "server"; both in "client" when one serves both
 
     @property
@@ -111,7 +119,8 @@ class Contender:
 
     def does(self, work):
         """Whether a work means anything to it."""
-        return {"tunnels": self.handshakes, "fairness": bool(self.neighbours)}.get(work.name, True)
+        needs = {"tunnels": self.handshakes, "fairness": bool(self.neighbours)}
+        return work.name not in self.leaves_out and needs.get(work.name, True)
 
 
 def direct(has_neighbours):
