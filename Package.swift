@@ -132,7 +132,7 @@ let package = Package(
         // The driver's own cost in bytes and requests, to compare before and after a change.
         .executableTarget(
             name: "transport-bench",
-            dependencies: ["Address", "Linux", "EventLoop", "TLS", "HTTP2", "Transport"],
+            dependencies: ["Address", "Linux", "EventLoop", "Metrics", "TLS", "HTTP2", "Transport"],
             path: "Tests/Support/transport-bench", swiftSettings: swift),
         // The load that Tools/bench puts on direct connections and on meshes alike; of ours it uses nothing but the shim.
         .executableTarget(

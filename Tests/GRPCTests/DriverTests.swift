@@ -57,7 +57,7 @@ final class Rig {
 
     /// Turns the loop until a condition holds.
     func run(until condition: () -> Bool) throws {
-        let limit = MonotonicTime.now() + .seconds(20)
+        let limit = MonotonicTime.now() + .seconds(60)
         while !condition() {
             guard MonotonicTime.now() < limit else { throw TestTimeout() }
             loop.turn(waitingAtMost: .milliseconds(100))

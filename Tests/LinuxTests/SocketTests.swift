@@ -71,8 +71,8 @@ struct SocketTests {
         let client = try Socket.connect(to: boundAddress(listener))
         let accepted = try waitForConnection(listener)
         let trips = (client.shortestRoundTrip, accepted.socket.shortestRoundTrip)
-        #expect(try #require(trips.0) < .seconds(1))
-        #expect(try #require(trips.1) < .seconds(1))
+        #expect(try #require(trips.0) > .zero)
+        #expect(try #require(trips.1) > .zero)
     }
 
     @Test func `a refused connection shows in SO_ERROR`() throws {

@@ -303,9 +303,9 @@ private struct TimedOut: Error {
     let what: String
 }
 
-/// Looks again and again until it is so, for 10 s.
+/// Looks again and again until it is so, for a minute.
 private func waitUntil(_ what: String, _ isTrue: () throws -> Bool) throws {
-    let deadline = MonotonicTime.now() + .seconds(10)
+    let deadline = MonotonicTime.now() + .seconds(60)
     let pause = try EventDescriptor()
     while try !isTrue() {
         guard MonotonicTime.now() < deadline else { throw TimedOut(what: what) }

@@ -337,7 +337,7 @@ final class Wire {
     init(_ session: TLSSession, connectingTo port: UInt16) throws {
         self.session = session
         let address = try loopback(port)
-        let deadline = MonotonicTime.now() + .seconds(10)
+        let deadline = MonotonicTime.now() + .seconds(60)
         while true {
             let socket = try Socket.connect(to: address, from: nil, ConnectOptions())
             let epoll = try Epoll()

@@ -238,41 +238,6 @@ struct ChannelShareTests {
         try busy.until("the small one is closed") { busy.loop.registrationCount == 2 }
         try busy.close()
     }
-
-    @Test(.bothRecordLayers) func `an idle channel costs kilobytes`() throws {
-        let rig = try Rig()
-        let certificates = try #require(Certificates.shared)
-        let clientContext = try certificates.clientContext()
-        let serverContext = try certificates.serverContext()
-        let (clientSide, serverSide) = (Recorder(), Recorder())
-        serverSide.accept = { _ in EchoStream() }
-        // Other tests allocate at the same time, so the least of several measurements is taken.
-        var least = Int.max
-        for round in 0..<6 {
-            let before = allocatedByteCount()
-            for _ in 0..<20 {
-                let pair = try Socket.pair()
-                let near = pair.first
-                let far = pair.second
-                let client = try HTTP2Channel.client(
-                    on: rig.loop, socket: near,
-                    tls: try TLSSession(clientContext, expecting: [Certificates.serverIdentity]),
-                    delegate: clientSide)
-                _ = try HTTP2Channel.server(
-                    on: rig.loop, socket: far, tls: try TLSSession(serverContext), delegate: serverSide)
-                try rig.until("the client is ready") { client.isOpen }
-                let stream = SourceStream(100_000)
-                try client.open(stream, headers: HeaderBlock(connect: "10.0.0.1:80"), endStream: false)
-                stream.start()
-                try rig.until("the echo is complete") { !stream.endings.isEmpty }
-                #expect(rig.loop.buffers.borrowedBytes == 0)
-            }
-            let after = allocatedByteCount()
-            // The first round fills pools and caches.
-            if round > 0, after > before { least = min(least, (after - before) / 40) }
-        }
-        #expect(least < 48_000, "\(least) bytes an end")
-    }
 }
 
 struct ChannelEndTests {

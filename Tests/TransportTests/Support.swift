@@ -100,7 +100,7 @@ class Rig {
 
     /// Turns until the condition holds.
     func until(_ what: String, _ condition: () -> Bool) throws {
-        let deadline = MonotonicTime.now() + .seconds(20)
+        let deadline = MonotonicTime.now() + .seconds(60)
         while !condition() {
             guard MonotonicTime.now() < deadline else { throw TestTimeout(what: what) }
             loop.turn(waitingAtMost: .milliseconds(20))
@@ -177,7 +177,7 @@ func tcpPair() throws -> SocketPair {
     let listener = try Socket.listen(on: SocketAddress(.loopbackIPv4, 0))
     guard let address = listener.localAddress else { throw TestTimeout(what: "no address") }
     let near = try Socket.connect(to: address)
-    let deadline = MonotonicTime.now() + .seconds(5)
+    let deadline = MonotonicTime.now() + .seconds(60)
     while MonotonicTime.now() < deadline {
         if let accepted = try listener.accept() { return SocketPair(first: near, second: accepted.socket) }
     }

@@ -59,7 +59,7 @@ class Rig {
 
     /// Turns, lets the applications act, and so on until the condition holds.
     func until(_ what: String, _ condition: () throws -> Bool) throws {
-        let deadline = MonotonicTime.now() + .seconds(30)
+        let deadline = MonotonicTime.now() + .seconds(60)
         while try !condition() {
             guard MonotonicTime.now() < deadline else { throw TestTimeout(what: what) }
             loop.turn(waitingAtMost: .milliseconds(1))

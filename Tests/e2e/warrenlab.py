@@ -65,7 +65,7 @@ def run(*command, check=True, timeout=60, **options):
     return result.stdout
 
 
-def wait(condition, what, timeout=20.0, every=0.05):
+def wait(condition, what, timeout=60.0, every=0.05):
     """Calls `condition` until it gives something true, and gives that. Exceptions count as not yet."""
     deadline = time.monotonic() + timeout
     last = None

@@ -3,8 +3,8 @@ import TLS
 
 /// Two sides of TLS joined in memory, without sockets or loops.
 final class SessionPair {
-    private let client: TLSContext
-    private let server: TLSContext
+    let client: TLSContext
+    let server: TLSContext
     private static let seconds = 2.0
 
     init(

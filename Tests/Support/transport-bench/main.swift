@@ -17,6 +17,7 @@ import Transport
 //
 //     transport-bench records [KiB]                  sealing and opening, so much at a time
 //     transport-bench handshakes                     full mutual handshakes between known peers
+//     transport-bench memory                         bytes of heap that an end of an idle channel holds
 //
 // `--libcrypto` takes libcrypto's AES, `--libssl` libssl's records. Figures are of both sides together; a tunnel between two
 // nodes has these and two application sockets more.
@@ -150,8 +151,12 @@ if CommandLine.arguments.contains("--libcrypto") { AES.use(.libcrypto) }
 let authority = try CertificateAuthority.createRoot(organization: "cluster.local")
 let clientBundle = try bundle(authority, "client")
 let serverBundle = try bundle(authority, "server")
-if mode == "records" || mode == "handshakes" {
+if ["records", "handshakes", "memory"].contains(mode) {
     let sessions = try SessionPair(authority, client: clientBundle, server: serverBundle, records: records)
+    if mode == "memory" {
+        print(try ChannelMemory(sessions).bytesPerEnd())
+        exit(0)
+    }
     let figures =
         try mode == "records" ? sessions.records(byteCount: streamCount << 10) : sessions.handshakes()
     print("\(AES.inUse.rawValue): \(figures); \(residentKiB()) KiB resident")
