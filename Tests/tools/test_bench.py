@@ -28,7 +28,7 @@ def test_without_options_everything_is_measured(bench):
     assert len(options.works) == 10 and options.memory and max(options.idle) == 9000 and options.short == 10_000
     names = [one.name for one in bench.contenders(bench.PEERS, 1, True)]
     assert names == ["direct", "warren", "warren-same-node", "envoy-hbone/16MiB", "envoy-hbone/4MiB", "haproxy-mtls",
-                     "floor", "floor-sealed", "floor-same-node"]
+                     "floor", "floor-sealed", "floor-untracked", "floor-same-node"]
 
 
 def test_the_quick_one_measures_a_floor_only_if_it_is_named(bench):
@@ -126,7 +126,7 @@ def test_a_work_is_left_out_by_whom_it_means_nothing_to(bench):
     assert doers("tunnels") == ["warren", "envoy-hbone/16MiB", "envoy-hbone/4MiB", "haproxy-mtls"]
     assert doers("fairness") == ["direct", "warren", "envoy-hbone/16MiB", "envoy-hbone/4MiB", "floor"]
     assert doers("fairness", False) == []
-    assert len(doers("requests")) == len(doers("bulk-8-down")) == 9
+    assert len(doers("requests")) == len(doers("bulk-8-down")) == 10
     assert "floor-sealed" not in doers("latency") and "floor-same-node" in doers("latency")
 
 

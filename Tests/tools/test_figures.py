@@ -96,20 +96,30 @@ def test_a_bar_that_not_even_the_floor_reaches_is_beyond_it(warren, floor, stand
     assert row["warren/floor"] == (warren / floor if floor else None)
 
 
-def test_less_is_better_where_a_bar_is_a_cost_and_the_tightest_floor_counts():
-    made = samples(warren={"requests-cpu": [70]}, envoy16={"requests-cpu": [100]}, floor={"requests-cpu": [50]})
-    made.list += [{**one, "contender": "floor-sealed", "figures": {"requests-cpu": 65}}
-                  for one in made.list if one["contender"] == "floor"]
-    (row,) = bars.table(made, columns(made))
-    assert list(row["floors"].items()) == [("floor-sealed", 0.65), ("floor", 0.5)]
+def floors(made, name, **figures):
+    for key, value in figures.items():
+        made.add(name, "work", 0, {key.replace("_", "-"): value}, CALM)
+    return made
+
+
+def test_less_is_better_where_a_bar_is_a_cost_and_any_floor_may_reach_it():
+    made = samples(warren={"requests-cpu": [70]}, envoy16={"requests-cpu": [100]}, floor={"requests-cpu": [65]})
+    (row,) = bars.table(floors(made, "floor-untracked", requests_cpu=62), columns(made))
+    assert list(row["floors"].items()) == [("floor", 0.65), ("floor-untracked", 0.62)]
     assert (row["standing"], row["warren/floor"]) == ("beyond the floor", 70 / 65)
+    made.list[-1]["figures"]["requests-cpu"] = 55
+    assert bars.table(made, columns(made))[0]["standing"] == "open: floor-untracked reaches it"
 
 
-def test_of_bulk_the_worst_direction_is_held_to_the_bar():
+def test_of_bulk_the_worst_direction_is_held_to_the_bar_and_the_floor_has_to_encrypt():
     made = samples(warren={"bulk-1-up": [20], "bulk-8-down": [12]}, envoy16={"bulk-1-up": [10], "bulk-8-down": [10]},
                    floor={"bulk-1-up": [30], "bulk-8-down": [15]})
     (row,) = bars.table(made, columns(made))
     assert (row["warren"], row["floors"], row["standing"]) == (1.2, {"floor": 1.5}, "beyond the floor")
+    floors(made, "floor-sealed", bulk_1_up=18)
+    (row,) = bars.table(made, columns(made))
+    assert list(row["floors"].items()) == [("floor-sealed", 1.8), ("floor", 1.5)]
+    assert (row["standing"], row["warren/floor"]) == ("open", 20 / 18)
 
 
 def test_a_bar_may_be_a_figure_by_itself_and_one_within_a_node():

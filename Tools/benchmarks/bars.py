@@ -6,6 +6,11 @@ from .figures import form, ratios
 from .measures import MEASURES
 
 
+MEASURES_OF = {}  # a ratio's name -> the keys of its measures
+for _measure in MEASURES.values():
+    MEASURES_OF.setdefault(_measure.ratio, []).append(_measure.key)
+
+
 @dataclasses.dataclass(frozen=True)
 class Bar:
     """What a ratio to a rival, or a figure by itself, shall reach."""
@@ -18,15 +23,18 @@ class Bar:
 
     @property
     def more_is_better(self):
-        return next(measure.more_is_better for measure in MEASURES.values() if measure.ratio == self.ratio)
+        return MEASURES[MEASURES_OF[self.ratio][0]].more_is_better
 
     def reached(self, value):
         return value >= self.aim if self.more_is_better else value <= self.aim
 
     @property
     def floors(self):
-        """Those that tell where this bar's floor is, the tightest first."""
-        return ("floor-same-node",) if self.mine == "warren-same-node" else ("floor-sealed", "floor")
+        """Those that tell where this bar's floor is: first the one with the least beside what Warren has to do here."""
+        if self.mine == "warren-same-node":
+            return ("floor-same-node",)
+        # The bytes of bulk have to be encrypted; among small messages that shows in no figure.
+        return ("floor-sealed", "floor") if MEASURES_OF[self.ratio][0].startswith("bulk") else ("floor", "floor-untracked")
 
 
 BARS = (
@@ -40,13 +48,14 @@ BARS = (
 )
 
 
-def standing(bar, warren, floor):
-    """In a word: a bar that not even the floor reached is beyond what there is to win."""
+def standing(bar, warren, floors):
+    """In a word: a bar that not even the floors reached is beyond what there is to win."""
     if bar.reached(warren):
         return "reached"
-    if floor is None:
-        return "missed; no floor was measured"
-    return "open" if bar.reached(floor) else "beyond the floor"
+    reach = [name for name, value in floors.items() if bar.reached(value)]
+    if not floors or reach:
+        return "missed; no floor was measured" if not floors else "open" if bar.floors[0] in reach else f"open: {reach[0]} reaches it"
+    return "beyond the floor"
 
 
 def against(samples, columns, bar, name):
@@ -55,7 +64,7 @@ def against(samples, columns, bar, name):
         return None
     if bar.rival:
         return ratios(samples, name, columns.get(bar.rival, [])).get(bar.ratio)
-    return samples.median(name, next(key for key, measure in MEASURES.items() if measure.ratio == bar.ratio))
+    return samples.median(name, MEASURES_OF[bar.ratio][0])
 
 
 def table(samples, columns):
@@ -66,11 +75,11 @@ def table(samples, columns):
         if warren is None:
             continue
         floors = {name: value for name in bar.floors if (value := against(samples, columns, bar, name)) is not None}
-        tightest = next(iter(floors), None)
+        first = next(iter(floors), None)
         rows.append({
             "bar": bar.text, "aim": bar.aim, "more_is_better": bar.more_is_better, "to": bar.rival, "warren": warren, "floors": floors,
-            "warren/floor": ratios(samples, bar.mine, [tightest]).get(bar.ratio) if tightest else None,
-            "standing": standing(bar, warren, floors.get(tightest))})
+            "warren/floor": ratios(samples, bar.mine, [first]).get(bar.ratio) if first else None,
+            "standing": standing(bar, warren, floors)})
     return rows
 
 

@@ -9,7 +9,7 @@ PANELS = (("bulk-1-up", "Bulk, 1 stream"), ("bulk-1-up-cpu", "CPU of bulk, 1 str
           ("requests", "Requests, 64 connections"), ("requests-cpu", "CPU of a request"), ("connections", "New connections"),
           ("connections-cpu", "CPU of a new connection"), ("first-byte", "First byte of a new connection"))
 COLOURS = {"direct": "#9aa0a6", "warren": "#0b7a75", "warren-same-node": "#5fb3ae", "envoy-hbone": "#8e44ad", "haproxy-mtls": "#c77d2e",
-           "floor": "#5f6368", "floor-sealed": "#5f6368", "floor-same-node": "#5f6368"}
+           "floor": "#5f6368", "floor-sealed": "#5f6368", "floor-untracked": "#5f6368", "floor-same-node": "#5f6368"}
 COLUMN_COUNT, WIDTH, GAP, LABEL, VALUE = 3, 300, 24, 108, 62
 BAR, STEP, HEAD = 13, 19, 40
 

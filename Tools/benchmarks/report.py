@@ -5,7 +5,7 @@ from .figures import form, ratios, spread
 from .measures import MEASURES
 from .memory import kib_each
 
-OURS, FLOORS = ("warren", "warren-same-node"), ("floor", "floor-sealed", "floor-same-node")
+OURS, FLOORS = ("warren", "warren-same-node"), ("floor", "floor-sealed", "floor-untracked", "floor-same-node")
 SHOWN = ("warren/direct", "warren/envoy-hbone", "warren/haproxy-mtls", "warren-same-node/direct")  # ratios in the table
 
 
