@@ -27,7 +27,7 @@ public struct HTTP2Connection: ~Copyable {
     var remaining = 0
     var padding = 0
     var prefaceMatched = 0
-    var settingsSeen = false
+    public internal(set) var settingsSeen = false
     /// A frame header, or a payload that must be whole to be understood, that comes in pieces.
     var partial = ByteQueue()
     /// The stream whose header block is being collected; 0 when none is.

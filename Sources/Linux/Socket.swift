@@ -20,6 +20,16 @@ public struct Socket: ~Copyable, Sendable, EventSource {
         IOResult.from { unsafe recv(descriptor.number, buffer.baseAddress, buffer.count, 0) }
     }
 
+    /// As `read`, but what has arrived stays to be read (MSG_PEEK).
+    public func peek(into buffer: UnsafeMutableRawBufferPointer) -> IOResult {
+        IOResult.from { unsafe recv(descriptor.number, buffer.baseAddress, buffer.count, messagePeek) }
+    }
+
+    /// Takes bytes that have been looked at, without copying them. TCP only (MSG_TRUNC, tcp(7)).
+    public func discard(_ byteCount: Int) -> IOResult {
+        IOResult.from { recv(descriptor.number, nil, byteCount, messageTruncate) }
+    }
+
     /// Writes what the socket buffer takes. A broken connection is `.failed(EPIPE)`, never a SIGPIPE.
     ///
     /// - Parameter moreFollows: keeps a short last segment back for the next write (MSG_MORE).
@@ -184,6 +194,8 @@ public struct PeerCredentials: Equatable, Sendable {
 
 let messageNoSignal = Int32(MSG_NOSIGNAL)
 let messageMore = Int32(MSG_MORE)
+private let messagePeek = Int32(MSG_PEEK)
+private let messageTruncate = Int32(MSG_TRUNC)
 
 // From linux/netfilter_ipv4.h, linux/in.h and linux/in6.h; Swift's Glibc has only a part of them.
 let originalDestinationOption: Int32 = 80

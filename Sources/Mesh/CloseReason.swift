@@ -36,6 +36,9 @@ public indirect enum CloseReason: Hashable, Sendable {
     case http2Failed(String)
     /// The peer answered CONNECT with another status than 200; `reason` when it is one of ours and says why.
     case refusedByPeer(status: Int, reason: String)
+    /// The first bytes went along with the CONNECT, and no answer came that says whether an application has them: so nothing
+    /// else was tried.
+    case unanswered(String)
     case notConnect(method: String)
     case invalidAuthority(String)
     case destinationMismatch(requested: String, actual: String)
@@ -105,6 +108,7 @@ extension CloseReason: CustomStringConvertible {
         case .http2Failed(let what): "http2 handshake failed: \(what)"
         case .refusedByPeer(let status, let reason):
             "http status: \(status) \(statusText(status))" + (reason.isEmpty ? "" : " (\(reason))")
+        case .unanswered(let what): "no answer after the first bytes were sent, so not tried again: \(what)"
         case .notConnect(let method): "expected method CONNECT, got \(method)"
         case .invalidAuthority(let text): "invalid CONNECT address \(text)"
         case .destinationMismatch(let requested, let actual): "ip mismatch: \(requested) != \(actual)"

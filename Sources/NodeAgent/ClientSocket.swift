@@ -1,9 +1,10 @@
 import Address
 import EventLoop
 import Linux
+import Tunnel
 
 /// The socket of an application that waits for its other side to come about.
-final class ClientSocket: Pollable {
+final class ClientSocket: Pollable, FirstBytes {
     private let loop: EventLoop
     private var socket: Socket?
     private var registration = Registration.none
@@ -39,6 +40,10 @@ final class ClientSocket: Pollable {
 
     override func ready(_ events: Events) {
         if events.contains(.hangup) { gone?() }
+    }
+
+    func peek(into area: UnsafeMutableRawBufferPointer) -> Int {
+        if case .bytes(let byteCount)? = unsafe socket?.peek(into: area) { byteCount } else { 0 }
     }
 
     /// Hands the socket over; nil when that was done before.

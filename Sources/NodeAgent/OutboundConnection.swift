@@ -11,8 +11,9 @@ import Tunnel
 
 /// A connection that the pod opened, captured on port 15001 (ztunnel.md §1.4).
 ///
-/// Its socket is left alone until the other side is there: an attempt that fails leaves nothing behind, and another
-/// endpoint is tried.
+/// Nothing is taken from its socket until the other side is there: an attempt that fails leaves nothing behind, and another
+/// endpoint is tried. What the application has sent by then goes along with a CONNECT, and then only a refusal lets another
+/// attempt follow.
 final class OutboundConnection: ProxiedConnection {
     /// Until it is handed to a relay.
     private var client: ClientSocket?
@@ -169,7 +170,7 @@ final class OutboundConnection: ProxiedConnection {
         let target = TunnelTarget(
             source: source.identity, expected: plan.expected, address: plan.address,
             authority: plan.authority, headers: headers(from: source, plan))
-        attempt = pod.tunnelPool.open(target, context: context) { [weak self] outcome in
+        attempt = pod.tunnelPool.open(target, firstBytes: client, context: context) { [weak self] outcome in
             guard let self else { return }
             attempt = nil
             switch outcome {
@@ -180,6 +181,8 @@ final class OutboundConnection: ProxiedConnection {
                 relay(stream)
             case .failed(let reason):
                 failed(reason, at: plan.address)
+            case .lost(let reason):
+                end(reason)
             }
         }
     }

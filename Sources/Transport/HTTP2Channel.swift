@@ -197,6 +197,12 @@ public final class HTTP2Channel: Pollable {
         connection.heldBytes > configuration.http2.connectionWindow / 2 || connection.sendRoom <= 0
     }
 
+    /// Whether the peer speaks HTTP/2 with us, so that it has taken our certificate too, and has said something less than
+    /// this ago. Of another nobody knows whether it is still there.
+    public func wasHeard(within limit: Duration) -> Bool {
+        isOpen && connection.settingsSeen && loop.now - lastReceived < limit
+    }
+
     /// Bytes that wait to be sent.
     public var unsentBytes: Int {
         gather.count + (canSpeak ? connection.pending.count : 0) + (session?.output.count ?? 0)

@@ -82,8 +82,18 @@ public final class StreamRelay: Relay {
         }
         if stream.isRemoteEnded { remoteEnded() }
         // Who opened the connection has mostly sent something by now; who was called speaks second.
-        if application == .client, machine.isSending(application) { pump() }
+        if application == .client, machine.isSending(application) {
+            if stream.firstByteCount > 0 { passOver(stream.firstByteCount) } else { pump() }
+        }
         watch()
+    }
+
+    /// Takes what went along with the CONNECT. Mostly that was all; what came since is reported in the next turn.
+    private func passOver(_ byteCount: Int) {
+        guard case .bytes(byteCount) = socket?.discard(byteCount) ?? .wouldBlock else {
+            return carryOut(machine.broken(by: application))
+        }
+        count(from: application, byteCount)
     }
 
     /// Bytes that wait for the application.

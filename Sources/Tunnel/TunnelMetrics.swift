@@ -11,6 +11,9 @@ struct TunnelMetrics: Sendable {
     let waitersRefused: Counter
     let bufferRefusals: Counter
     let earlyDataRefusals: Counter
+    let firstBytesSent: Counter
+    let firstBytesCut: Counter
+    let firstBytesLost: Counter
 
     init(_ registry: Registry) {
         opened = registry.counter("warren_tunnels_opened", "Tunnels that were made to other nodes.")
@@ -25,6 +28,15 @@ struct TunnelMetrics: Sendable {
             "warren_tunnel_buffer_refusals", "Connections ended because the loop's memory was used up.")
         earlyDataRefusals = registry.counter(
             "warren_tunnel_early_data_refusals", "Streams reset because they sent too much before the answer."
+        )
+        firstBytesSent = registry.counter(
+            "warren_tunnel_first_bytes_sent", "Connections whose first bytes went along with their CONNECT.")
+        firstBytesCut = registry.counter(
+            "warren_tunnel_first_bytes_cut",
+            "Connections that had sent more than may go along: the rest followed after the answer.")
+        firstBytesLost = registry.counter(
+            "warren_tunnel_first_bytes_lost",
+            "Connections ended, and not tried elsewhere, because no answer came after their first bytes were sent."
         )
     }
 }

@@ -20,6 +20,13 @@ public final class TunnelPool {
         public var tunnelDeadline = Duration.seconds(25)
         /// For the answer to a CONNECT. The peer has 10 s to reach its application.
         public var answerDeadline = Duration.seconds(15)
+        /// An application's first bytes go along with its CONNECT only into a tunnel that was heard of within this; 0: into none.
+        ///
+        /// Where the peer has died unseen they are lost with their connection, which without them would find another endpoint
+        /// in time. So this is what a dead node may cost: the connections of a second. It is short beside the 10 s after which
+        /// a silent peer is asked for a sign of life, and long beside the pauses of a tunnel that opens connections so often
+        /// that the time of a first byte matters.
+        public var firstBytesWithin = Duration.seconds(1)
         public var channel = ChannelConfiguration()
 
         public init() {}
@@ -80,22 +87,25 @@ public final class TunnelPool {
 
     /// Opens a connection through a tunnel, an existing one if there is one with room.
     ///
-    /// A failure has touched nothing of the application: the caller may try another endpoint.
+    /// After a failure no application has had anything of the connection: the caller may try another endpoint. Not so after a
+    /// loss.
     ///
     /// - Parameters:
-    ///   - headers: beside `:method` and `:authority`.
+    ///   - firstBytes: of the application, which may go along. They are still to be read from its socket when the outcome is
+    ///     there; a relay passes over those that were sent.
     ///   - context: of the source's certificate. With another context than before, tunnels of the old one take no more
     ///     connections.
     ///   - completion: called once on the loop, never before this returns, unless cancelled.
     @discardableResult
     public func open(
-        _ target: TunnelTarget, context: TLSContext, _ completion: @escaping (TunnelOutcome) -> Void
+        _ target: TunnelTarget, firstBytes: (any FirstBytes)? = nil, context: TLSContext,
+        _ completion: @escaping (TunnelOutcome) -> Void
     ) -> TunnelAttempt {
         if context !== self.context {
             self.context = context
             generation += 1
         }
-        let attempt = TunnelAttempt(self, target, completion)
+        let attempt = TunnelAttempt(self, target, firstBytes, completion)
         enqueue(attempt)
         return attempt
     }
@@ -120,6 +130,13 @@ public final class TunnelPool {
         attempts[attempt.id] = attempt
         attempt.wait(atMost: configuration.tunnelDeadline)
         perform(table.request(attempt.id, key, generation: generation))
+    }
+
+    /// What first bytes may take of the pod's share of this turn.
+    var firstByteRoom: Int { share?.remaining ?? .max }
+
+    func spend(_ byteCount: Int) {
+        if byteCount > 0 { share?.spend(byteCount) }
     }
 
     func cancel(_ attempt: TunnelAttempt) {
@@ -228,7 +245,7 @@ public final class TunnelPool {
             return perform(actions)
         }
         do throws(HTTP2Error) {
-            try attempt.begin(on: tunnel, channel, answerWithin: configuration.answerDeadline)
+            try attempt.begin(on: tunnel, channel, configuration)
             TunnelMetrics.shared.streams.add()
         } catch {
             // As many as the peer allows, or it is leaving: this tunnel is full, another one is found or made.

@@ -23,8 +23,25 @@ public final class TunnelStream: HTTP2Stream {
     private var early: [[UInt8]] = []
     private var earlyByteCount = 0
 
-    /// What is kept of it; nobody known sends any.
+    /// What is kept of it; clients of our kind send less.
     static let earlyLimit = 64 << 10
+
+    /// Bytes of the application that went along with the CONNECT. They are still to be read from its socket.
+    private(set) var firstByteCount = 0
+
+    /// What goes along at most: a request, or the beginning of one that is larger.
+    static let firstBytesLimit = 16 << 10
+
+    /// Sends what the application has said so far; behind the CONNECT, and mostly in the same record.
+    func send(_ firstBytes: any FirstBytes, atMost room: Int) {
+        let limit = min(Self.firstBytesLimit, room)
+        guard limit > 0, let area = unsafe reserve(limit) else { return }
+        firstByteCount = unsafe firstBytes.peek(into: area)
+        commit(firstByteCount)
+        guard firstByteCount > 0 else { return }
+        TunnelMetrics.shared.firstBytesSent.add()
+        if firstByteCount == area.count { TunnelMetrics.shared.firstBytesCut.add() }
+    }
 
     public override func headersReceived(_ headers: HeaderBlock, endStream: Bool) {
         if let begin = onHeaders {

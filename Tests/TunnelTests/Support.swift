@@ -85,12 +85,16 @@ class Rig {
 func loopback(_ port: UInt16 = 0) throws -> SocketAddress { try #require(SocketAddress("127.0.0.1:\(port)")) }
 
 /// A socket on its way through closures.
-final class SocketBox {
+final class SocketBox: FirstBytes {
     private var socket: Socket?
     init(_ socket: consuming Socket) { self.socket = .some(socket) }
     func take() throws -> Socket {
         guard let socket = socket.take() else { throw TestTimeout(what: "a socket taken twice") }
         return socket
+    }
+
+    func peek(into area: UnsafeMutableRawBufferPointer) -> Int {
+        if case .bytes(let count)? = unsafe socket?.peek(into: area) { count } else { 0 }
     }
 }
 
@@ -167,7 +171,7 @@ final class TunnelRig: Rig, TunnelServerDelegate {
     /// Of the client's pod, and of the server's.
     let clientShare, serverShare: TurnShare
     let clientContext: TLSContext
-    private let serverContext: TLSContext
+    let serverContext: TLSContext
     private var listener: Listener?
     /// What becomes of requests; by default they are connected to a new application.
     var decide: (TunnelRequest) -> CloseReason? = { _ in nil }
@@ -276,6 +280,7 @@ final class TunnelRig: Rig, TunnelServerDelegate {
         private(set) var relay: StreamRelay?
         private(set) var reason: CloseReason?
         private(set) var failure: CloseReason?
+        private(set) var loss: CloseReason?
         private(set) var answer: HeaderBlock?
         private(set) var peer: Identity?
         fileprivate let near: SocketBox
@@ -290,25 +295,30 @@ final class TunnelRig: Rig, TunnelServerDelegate {
         fileprivate func take(_ outcome: TunnelOutcome) {
             switch outcome {
             case .failed(let reason): failure = reason
+            case .lost(let reason): loss = reason
             case .opened(let stream, let headers, let peer):
                 answer = headers
                 self.peer = peer?.identity
                 guard let socket = try? near.take(),
                     let relay = StreamRelay.outbound(client: socket, stream: stream, share: share)
                 else { return }
-                relay.onEnd = { [unowned self] in reason = $0 }
+                relay.onEnd = { [weak self] in self?.reason = $0 }
                 self.relay = relay
                 relay.start()
             }
         }
 
-        var isSettled: Bool { relay != nil || failure != nil }
+        var isSettled: Bool { relay != nil || failure != nil || loss != nil }
     }
 
-    func open(_ target: TunnelTarget? = nil) throws -> Connection {
+    /// - Parameter saying: what the application has sent before anybody looks.
+    func open(_ target: TunnelTarget? = nil, saying bytes: [UInt8] = [], thenShutDown: Bool = false) throws
+        -> Connection
+    {
         let (near, far) = try blockingPair()
+        if !bytes.isEmpty { far.send(bytes, thenShutDown: thenShutDown) }
         let connection = Connection(near, far, clientShare)
-        pool.open(target ?? self.target(), context: clientContext) { connection.take($0) }
+        pool.open(target ?? self.target(), firstBytes: near, context: clientContext) { connection.take($0) }
         return connection
     }
 

@@ -237,3 +237,21 @@ def test_bulk_through_envoy(lab, envoy_server):
         for _ in range(20):
             connection.sendall(message)
             assert receive(connection, len(message)) == message
+
+
+def test_envoy_takes_first_bytes_before_its_answer(lab, envoy_server):
+    envoy_server(spiffe("shop", "envoy"))
+    wait(lambda: lab.client.echoes(lab.envoy.ip, 8080), "a connection through Envoy")
+
+    def sent_early():
+        text = lab.client.node.netns.run("curl", "-s", "--max-time", "5", "http://127.0.0.1:15020/metrics")
+        return sum(float(line.split()[-1]) for line in text.splitlines()
+                   if line.startswith("warren_tunnel_first_bytes_sent"))
+
+    def twenty():
+        before = sent_early()
+        for size in (1, 100, 16_384, 200_000) * 5:
+            assert lab.client.echoes(lab.envoy.ip, 8080, os.urandom(size))
+        return sent_early() > before
+
+    wait(twenty, "first bytes along with a CONNECT to Envoy", timeout=60)

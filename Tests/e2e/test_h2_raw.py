@@ -246,3 +246,18 @@ def test_a_deny_resets_the_streams_of_whom_it_names(lab, dial):
             assert friend.echoes(kept)
         finally:
             lab.withdraw("deny")
+
+
+def test_content_before_the_answer_goes_to_the_application_that_the_answer_names(lab, dial):
+    message = b"sent before anybody said yes"
+    with dial() as tunnel:
+        for authority, expected in ((f"{lab.server.ip}:8080", 200), (f"{lab.neighbour.ip}:8080", 400),
+                                    (f"{lab.server.ip}:1", 503), (f"{lab.server.ip}:8080", 200)):
+            stream = tunnel.machine.get_next_available_stream_id()
+            tunnel.machine.send_headers(stream, [(":method", "CONNECT"), (":authority", authority)])
+            tunnel.machine.send_data(stream, message)
+            tunnel.flush()
+            answer = tunnel.until(h2.events.ResponseReceived, stream=stream)
+            assert int(dict(answer.headers)[":status"]) == expected
+            if expected == 200:
+                assert tunnel.receive(stream, len(message)) == message

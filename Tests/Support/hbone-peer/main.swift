@@ -123,7 +123,7 @@ final class Outbound {
                 authority: "10.0.0.1:80", headers: [Header("baggage", "service.name=client")])
             pool.open(target, context: context) { outcome in
                 switch outcome {
-                case .failed(let reason): say("failed \(reason)")
+                case .failed(let reason), .lost(let reason): say("failed \(reason)")
                 case .opened(let stream, headers: _, peer: _):
                     guard let socket = application.take(),
                         let relay = StreamRelay.outbound(
