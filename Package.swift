@@ -45,6 +45,7 @@ let package = Package(
         shim("CJansson", links: "jansson"),
 
         library("Address"),
+        library("Encodings"),
         library("Linux", "CLinux", "Address"),
         library("Log", "Linux"),
         library("Metrics", "Linux"),
@@ -54,7 +55,7 @@ let package = Package(
         library("Decision", "Address", "Mesh"),
         library("HTTP2", "CNGHTTP2"),
         library("HTTP1"),
-        library("TLS", "COpenSSL", "CIPSecMB", "Mesh"),
+        library("TLS", "COpenSSL", "CIPSecMB", "Encodings", "Mesh"),
         library("Transport", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "HTTP2", "HTTP1"),
         library(
             "Tunnel", "Address", "Linux", "EventLoop", "TLS", "HTTP2", "Transport", "Mesh", "Metrics"),
@@ -62,22 +63,21 @@ let package = Package(
         library("Protobuf"),
         library("Wire", "Protobuf", "Address", "Mesh", excluding: ["Protos"]),
         library(
-            "GRPC", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "HTTP2", "Transport", "Protobuf"
-        ),
+            "GRPC", "Address", "Encodings", "Linux", "Log", "Metrics", "EventLoop", "TLS", "HTTP2",
+            "Transport", "Protobuf"),
         library(
             "Discovery", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "GRPC", "Protobuf", "Wire",
             "Mesh"),
         library("Telemetry", "Address", "Linux", "Log", "Metrics", "EventLoop", "Mesh"),
         library(
-            "NodeAgent", "Address", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS", "HTTP1",
-            "HTTP2",
-            "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry", "Wire", "Mesh"),
-        library("Documents", "CYAML", "CJansson"),
+            "NodeAgent", "Address", "Encodings", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS",
+            "HTTP1", "HTTP2", "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry", "Wire", "Mesh"),
+        library("Documents", "CYAML", "CJansson", "Encodings"),
         library("Manifests", "Documents", "Address"),
         library("Compiler", "Manifests", "Documents", "Address", "Mesh"),
         library(
-            "ControlPlane", "Address", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS", "HTTP1",
-            "Transport", "GRPC", "Protobuf", "Wire", "Mesh", "Documents", "Manifests", "Compiler"),
+            "ControlPlane", "Address", "Encodings", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS",
+            "HTTP1", "Transport", "GRPC", "Protobuf", "Wire", "Mesh", "Documents", "Manifests", "Compiler"),
         library(
             "Commands", "Address", "Linux", "Options", "HTTP1", "Capture", "Documents", "Manifests",
             "Compiler",
@@ -89,6 +89,7 @@ let package = Package(
         program("warren", "Commands"),
 
         tests("Address"),
+        tests("Encodings"),
         tests("Linux", "Address"),
         tests("Log", "Linux"),
         tests("Metrics"),

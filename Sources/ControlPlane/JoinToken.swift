@@ -1,4 +1,5 @@
 import Documents
+import Encodings
 import Manifests
 import TLS
 
@@ -40,9 +41,9 @@ public struct JoinToken: Sendable, Equatable {
 
     /// The token itself.
     public func signed(with key: [UInt8]) throws(TLSError) -> String {
-        let contents = "\(Self.prefix).\(Self.encode(Array(node.utf8))).\(expiry).\(id)"
-        return
-            "\(contents).\(Self.encode(try MessageAuthentication.code(for: Array(contents.utf8), key: key)))"
+        let contents = "\(Self.prefix).\(Base64.encode(node.utf8, .url, isPadded: false)).\(expiry).\(id)"
+        let code = try MessageAuthentication.code(for: Array(contents.utf8), key: key)
+        return "\(contents).\(Base64.encode(code, .url, isPadded: false))"
     }
 
     /// Takes a token apart. The code is checked before anything that it covers is looked at.
@@ -51,38 +52,16 @@ public struct JoinToken: Sendable, Equatable {
             throw .notOurs
         }
         let contents = String(text[..<dot])
-        guard let code = Self.decode(String(text[text.utf8.index(after: dot)...])),
+        guard let code = Base64.decode(text[text.utf8.index(after: dot)...].utf8, .url, padding: .none),
             let expected = try? MessageAuthentication.code(for: Array(contents.utf8), key: key),
             MessageAuthentication.areEqual(code, expected)
         else { throw .notOurs }
         let parts = contents.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 4, parts[0] == Self.prefix, let name = Self.decode(String(parts[1])),
+        guard parts.count == 4, parts[0] == Self.prefix,
+            let name = Base64.decode(parts[1].utf8, .url, padding: .none),
             let expiry = UnixTime(parts[2])
         else { throw .notOurs }
         self.init(node: String(decoding: name, as: UTF8.self), expiry: expiry, id: String(parts[3]))
         guard now < expiry else { throw .expired(id: id, node: node) }
-    }
-
-    /// Base64 without characters that mean something in a header or a file name (RFC 4648 §5), without padding.
-    private static func encode(_ bytes: [UInt8]) -> String {
-        String(
-            Base64.encode(bytes).compactMap { character in
-                switch character {
-                case "+": "-"
-                case "/": "_"
-                case "=": nil
-                default: character
-                }
-            })
-    }
-
-    private static func decode(_ text: String) -> [UInt8]? {
-        guard text.utf8.allSatisfy({ $0 > 0x20 }), !text.contains("="), !text.contains("+"),
-            !text.contains("/")
-        else {
-            return nil
-        }
-        let standard = String(text.map { $0 == "-" ? "+" : $0 == "_" ? "/" : $0 })
-        return Base64.decode(standard + String(repeating: "=", count: (4 - standard.utf8.count % 4) % 4))
     }
 }

@@ -188,7 +188,7 @@ extension Node {
             case "tag:yaml.org,2002:int": YAMLScalar.integer(text.filter { $0 != "_" }).map { .integer($0) }
             case "tag:yaml.org,2002:float": YAMLScalar.number(text)
             case "tag:yaml.org,2002:binary":
-                Base64.decode(text).map { .string(String(decoding: $0, as: UTF8.self)) }
+                bytes(ofBase64: text).map { .string(String(decoding: $0, as: UTF8.self)) }
             default: throw Problem(at: event.position, "the tag \(quoted(tag)) has no meaning in a manifest")
             }
         guard let content else {

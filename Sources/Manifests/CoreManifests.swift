@@ -53,7 +53,7 @@ public struct SecretManifest: Hashable, Sendable {
         data = [:]
         for (key, _, value) in top["data"]?.entries() ?? [] {
             guard let text = value.string() else { continue }
-            if let bytes = Base64.decode(text) {
+            if let bytes = bytes(ofBase64: text) {
                 data[key] = bytes
             } else {
                 // The value is a secret: it is not repeated.

@@ -1,4 +1,5 @@
 import Address
+import Encodings
 import Mesh
 import Telemetry
 
@@ -75,7 +76,7 @@ extension JSONWriter {
 
     private mutating func entry(_ entry: ConfigDump.CertificateState.Entry) {
         object { json in
-            json.member("pem", base64(Array(entry.pem.utf8)))
+            json.member("pem", Base64.encode(entry.pem.utf8))
             json.member("serialNumber", entry.serial)
             json.member("validFrom", entry.validFrom)
             json.member("expirationTime", entry.expiration)
@@ -137,21 +138,4 @@ extension ConnectionRecord.Path {
         case .sameNode: "SAME_NODE"
         }
     }
-}
-
-/// RFC 4648 §4, with padding.
-func base64(_ bytes: [UInt8]) -> String {
-    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-    var text: [UInt8] = []
-    text.reserveCapacity((bytes.count + 2) / 3 * 4)
-    for start in stride(from: 0, to: bytes.count, by: 3) {
-        let group = bytes[start..<min(start + 3, bytes.count)]
-        var bits = group.reduce(0 as UInt32) { $0 << 8 | UInt32($1) }
-        bits <<= UInt32(8 * (3 - group.count))
-        for position in 0..<4 {
-            let sextet = Int(bits >> UInt32(18 - 6 * position)) & 0x3f
-            text.append(position <= group.count ? alphabet[sextet] : UInt8(ascii: "="))
-        }
-    }
-    return String(decoding: text, as: UTF8.self)
 }

@@ -1,3 +1,5 @@
+import Encodings
+
 /// Textual encoding of keys and certificates (RFC 7468): read strictly, within limits, by nobody else's code.
 enum PEM {
     struct Block: Equatable {
@@ -30,7 +32,7 @@ enum PEM {
                     blocks.append(Block(label: current, der: der))
                     (label, body) = (nil, [])
                 } else {
-                    body.append(contentsOf: line)
+                    body.append(contentsOf: line.lazy.filter { $0 != 0x20 && $0 != 0x09 })
                 }
             } else {
                 label = boundary(line, "-----BEGIN ")
@@ -42,12 +44,10 @@ enum PEM {
 
     static func encode(_ label: String, _ der: [UInt8]) -> String {
         var text = "-----BEGIN \(label)-----\n"
-        let encoded = Base64.encode(der)
-        var start = 0
-        while start < encoded.count {
-            let end = min(start + 64, encoded.count)
-            text += String(decoding: encoded[start..<end], as: UTF8.self) + "\n"
-            start = end
+        var encoded = Base64.encode(der)[...]
+        while !encoded.isEmpty {
+            text += encoded.prefix(64) + "\n"
+            encoded = encoded.dropFirst(64)
         }
         return text + "-----END \(label)-----\n"
     }
@@ -58,68 +58,5 @@ enum PEM {
         guard text.hasPrefix("\(opening)"), text.hasSuffix("-----") else { return nil }
         let label = text.dropFirst(opening.utf8CodeUnitCount).dropLast(5)
         return label.isEmpty ? nil : String(label)
-    }
-}
-
-/// RFC 4648 §4, strict: padding where it belongs, no stray bits; blanks are skipped.
-enum Base64 {
-    private static let alphabet = Array(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-    private static let values: [UInt8] = {
-        var values = [UInt8](repeating: 0xff, count: 256)
-        for (value, letter) in alphabet.enumerated() { values[Int(letter)] = UInt8(value) }
-        return values
-    }()
-
-    static func decode(_ text: [UInt8]) -> [UInt8]? {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(text.count / 4 * 3)
-        var bits: UInt32 = 0
-        var letters = 0
-        var padding = 0
-        for letter in text where letter != 0x20 && letter != 0x09 {
-            if letter == 0x3d {
-                padding += 1
-                continue
-            }
-            let value = values[Int(letter)]
-            guard value != 0xff, padding == 0 else { return nil }
-            bits = bits << 6 | UInt32(value)
-            letters += 1
-            if letters % 4 == 0 {
-                bytes.append(UInt8(truncatingIfNeeded: bits >> 16))
-                bytes.append(UInt8(truncatingIfNeeded: bits >> 8))
-                bytes.append(UInt8(truncatingIfNeeded: bits))
-                bits = 0
-            }
-        }
-        switch (letters % 4, padding) {
-        case (0, 0): return bytes
-        case (2, 2) where bits & 0xf == 0:
-            bytes.append(UInt8(truncatingIfNeeded: bits >> 4))
-            return bytes
-        case (3, 1) where bits & 0x3 == 0:
-            bytes.append(UInt8(truncatingIfNeeded: bits >> 10))
-            bytes.append(UInt8(truncatingIfNeeded: bits >> 2))
-            return bytes
-        default: return nil
-        }
-    }
-
-    static func encode(_ bytes: [UInt8]) -> [UInt8] {
-        var text: [UInt8] = []
-        text.reserveCapacity((bytes.count + 2) / 3 * 4)
-        for start in stride(from: 0, to: bytes.count, by: 3) {
-            let count = min(3, bytes.count - start)
-            let first = UInt32(bytes[start]) << 16
-            let second = count > 1 ? UInt32(bytes[start + 1]) << 8 : 0
-            let third = count > 2 ? UInt32(bytes[start + 2]) : 0
-            let bits = first | second | third
-            text.append(alphabet[Int(bits >> 18)])
-            text.append(alphabet[Int(bits >> 12 & 0x3f)])
-            text.append(count > 1 ? alphabet[Int(bits >> 6 & 0x3f)] : 0x3d)
-            text.append(count > 2 ? alphabet[Int(bits & 0x3f)] : 0x3d)
-        }
-        return text
     }
 }

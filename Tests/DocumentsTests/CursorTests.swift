@@ -71,16 +71,8 @@ struct CursorTests {
         #expect(problems.items.count == 2)
         #expect(problems.omitted == 3)
     }
-
-    @Test func `Base64 takes only its one spelling`() {
-        #expect(Base64.decode("aGVsbG8=") == Array("hello".utf8))
-        #expect(Base64.decode("aGVs\n bG8=") == Array("hello".utf8))
-        for bad in ["aGVsbG8", "aGVsbG9=", "a", "====", "aGVsbG8==", "aG=VsbG8", "aGV*"] {
-            #expect(Base64.decode(bad) == nil, "\(bad)")
-        }
-        for count in 0..<20 {
-            let bytes = (0..<count).map { UInt8($0 &* 37 & 0xff) }
-            #expect(Base64.decode(Base64.encode(bytes)) == bytes)
-        }
+    @Test func `base64 may have line breaks and blanks`() {
+        #expect(bytes(ofBase64: "aGVs\n bG8=") == Array("hello".utf8))
+        #expect(bytes(ofBase64: "aGVs\u{b}bG8=") == nil && bytes(ofBase64: "aGVsbG8") == nil)
     }
 }
