@@ -71,7 +71,8 @@ let package = Package(
         library("Telemetry", "Address", "Linux", "Log", "Metrics", "EventLoop", "Mesh"),
         library(
             "NodeAgent", "Address", "Encodings", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS",
-            "HTTP1", "HTTP2", "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry", "Wire", "Mesh"),
+            "HTTP1", "HTTP2", "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry", "Wire",
+            "Mesh"),
         library("Documents", "CYAML", "CJansson", "Encodings"),
         library("Manifests", "Documents", "Address"),
         library("Compiler", "Manifests", "Documents", "Address", "Mesh"),

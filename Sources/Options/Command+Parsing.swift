@@ -37,13 +37,15 @@ extension Command {
             } else if word == "--" {
                 onlyArguments = true
             } else if word == "--help" || word == "-h" {
-                return .help(command.helpText(trail, options: parsing.options))
+                return .answer(command.helpText(trail, options: parsing.options))
+            } else if word == "--version", trail.count == 1 {
+                return .answer("\(name) \(Version.current)\n")
             } else {
                 parsing.readFlag(word, words, &index)
             }
         }
         if !command.subcommands.isEmpty, parsing.problems.isEmpty {
-            if words.isEmpty { return .help(command.helpText(trail, options: parsing.options)) }
+            if words.isEmpty { return .answer(command.helpText(trail, options: parsing.options)) }
             parsing.report(trail.joined(separator: " "), "a command is missing; see --help")
         }
         parsing.readEnvironment(environment)

@@ -28,21 +28,20 @@ extension Command {
         }
         section("Commands", subcommands.map { ($0.name, $0.summary) })
         section("Arguments", arguments.map { ($0.name, $0.help) })
-        let help = ("--help", "Show this text.")
-        section(
-            "Options",
-            options.map { ($0.spelling, $0.details) } + [help])
+        var always = [("--help", "Show this text.")]
+        if trail.count == 1 { always.append(("--version", "Show the version.")) }
+        section("Options", options.map { ($0.spelling, $0.details) } + always)
         section("Examples", examples.map { ($0.command, $0.text) })
         return sections.joined(separator: "\n\n") + "\n"
     }
 
-    /// Understands the process's own command line, or ends the process: with 0 after showing help, with 2 after telling
+    /// Understands the process's own command line, or ends the process: with 0 after showing help or the version, with 2 after telling
     /// everything that is wrong.
     public func parseOrExit(_ words: [String]) -> Invocation {
         switch parse(words) {
         case .run(let invocation):
             return invocation
-        case .help(let text):
+        case .answer(let text):
             try? OutputFile.standardOutput().write(text)
             exit(0)
         case .invalid(let problems):

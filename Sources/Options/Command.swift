@@ -102,8 +102,8 @@ public struct Invocation: Sendable {
 /// What came of a command line.
 public enum CommandOutcome: Sendable {
     case run(Invocation)
-    /// Help was asked for: its text.
-    case help(String)
+    /// Help or the version was asked for: its text.
+    case answer(String)
     /// Everything that is wrong, together.
     case invalid([OptionProblem])
 }

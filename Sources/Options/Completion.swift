@@ -26,7 +26,9 @@ extension Command {
     private var bashScript: String {
         var cases = ""
         for (trail, command, options) in walk() {
-            let words = command.subcommands.map(\.name) + options.map { "--\($0.name)" } + ["--help"]
+            let words =
+                command.subcommands.map(\.name) + options.map { "--\($0.name)" } + ["--help"]
+                + (trail.isEmpty ? ["--version"] : [])
             cases += "    '\(trail.joined(separator: " "))') words='\(words.joined(separator: " "))' ;;\n"
         }
         var values = ""

@@ -15,7 +15,7 @@ struct NodeOptionsTests {
     ) throws -> NodeConfiguration {
         switch NodeOptions.command.parse(words, environment: { environment[$0] }) {
         case .run(let invocation): return try NodeConfiguration(invocation)
-        case .help: throw InvalidOptions(problems: [])
+        case .answer: throw InvalidOptions(problems: [])
         case .invalid(let problems): throw InvalidOptions(problems: problems)
         }
     }

@@ -141,7 +141,7 @@ struct OptionsTests {
     }
 
     @Test func `help shows usage, defaults, variables and examples`() {
-        guard case .help(let text) = parse(["--help"], environment: [:], files: [:], program) else {
+        guard case .answer(let text) = parse(["--help"], environment: [:], files: [:], program) else {
             Issue.record("no help")
             return
         }
@@ -150,11 +150,22 @@ struct OptionsTests {
         ] {
             #expect(text.contains(part), "\(part)")
         }
-        guard case .help(let toolText) = parse([], environment: [:], files: [:], tool) else {
+        guard case .answer(let toolText) = parse([], environment: [:], files: [:], tool) else {
             Issue.record("no help without words")
             return
         }
         #expect(toolText.contains("Commands:\n  up"))
+    }
+
+    @Test func `the version is told, and only by the program itself`() {
+        for (command, name) in [(program, "agent"), (tool, "tool")] {
+            guard case .answer(let text) = parse(["--version"], environment: [:], files: [:], command) else {
+                Issue.record("no version")
+                continue
+            }
+            #expect(text == "\(name) \(Version.current)\n")
+        }
+        #expect(problems(["up", "/dir", "--version"], tool) == ["--version: no such option"])
     }
 
     @Test(arguments: [
