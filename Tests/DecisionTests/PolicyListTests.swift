@@ -94,12 +94,13 @@ private func plainVerdict(_ connection: Connection, _ policies: [Policy]) -> Ver
 private func plainlyHolds(_ match: Policy.Match, _ connection: Connection) -> Bool {
     func hits(_ value: Policy.StringMatch, _ text: String?) -> Bool {
         switch value {
-        case .exact(let exact): text == exact
-        case .prefix(let prefix): text?.hasPrefix(prefix) ?? false
-        case .suffix(let suffix): text?.hasSuffix(suffix) ?? false
+        case .exact(let exact): text?.utf8.elementsEqual(exact.utf8) ?? false
+        case .prefix(let prefix): text?.utf8.starts(with: prefix.utf8) ?? false
+        case .suffix(let suffix): text.map { Array($0.utf8.suffix(suffix.utf8.count)) } == Array(suffix.utf8)
         case .presence: text?.isEmpty == false
         }
     }
+    func isSame(_ one: String, _ other: String?) -> Bool { hits(.exact(one), other) }
     func attribute<Value>(_ values: [Value], _ not: [Value], _ hits: (Value) -> Bool) -> Bool? {
         if values.isEmpty && not.isEmpty { return nil }
         return (values.isEmpty || values.contains(where: hits)) && !not.contains(where: hits)
@@ -114,7 +115,7 @@ private func plainlyHolds(_ match: Policy.Match, _ connection: Connection) -> Bo
         },
         attribute(match.destinationPorts, match.notDestinationPorts) { $0 == connection.destination.port },
         attribute(match.serviceAccounts, match.notServiceAccounts) {
-            $0.namespace == peer?.namespace && $0.serviceAccount == peer?.serviceAccount
+            isSame($0.namespace, peer?.namespace) && isSame($0.serviceAccount, peer?.serviceAccount)
         },
     ].compactMap(\.self)
     return !set.isEmpty && set.allSatisfy { $0 }
@@ -123,7 +124,8 @@ private func plainlyHolds(_ match: Policy.Match, _ connection: Connection) -> Bo
 /// Few different values, so that they meet.
 private struct RandomWorld {
     private var generator: SeededGenerator
-    private static let namespaces = ["shop", "shopping", "ping", "s", "shop-2"]
+    // The last two are one name in two spellings: characters that Unicode takes for equal, and other bytes.
+    private static let namespaces = ["shop", "shopping", "ping", "s", "shop-2", "caf\u{e9}", "cafe\u{301}"]
     private static let accounts = ["alice", "bob", "al"]
     private static let texts =
         [
@@ -131,6 +133,7 @@ private struct RandomWorld {
             "/sa/bob", "e",
         ]
         + ["cluster.local/ns/shop", "alice", "cluster.local/ns/ping/sa/bob", "no one", "shop-2"]
+        + ["caf\u{e9}", "cafe\u{301}", "cafe", "\u{e9}", "cluster.local/ns/cafe\u{301}"]
     private static let addresses = [
         "10.0.0.1", "10.0.1.1", "::ffff:10.0.0.1", "fd00::1", "fd00:1::1", "0.0.0.0",
     ]

@@ -278,3 +278,24 @@ def test_a_failed_connection_says_why(lab):
         lambda: next((one for one in lines(lab, "b", direction="inbound") if "connection failed" in one[1].get("error", "")),
                      None), "the line of the other side")
     assert columns[1] == "error"
+
+
+def test_lines_in_json_hold_the_same_fields():
+    with Lab(nodes="a") as small:
+        small.nodes["a"].daemon.command += ["--log-format", "json"]
+        small.namespace("shop")
+        client, server = (small.pod(f"shop/{name}", node="a") for name in ("client", "server"))
+        server.serve()
+        small.start()
+        assert client.echoes(server.ip, 8080) and client.is_refused(server.ip, 4444)
+
+        def entries(**wanted):
+            found = [json.loads(line) for line in small.nodes["a"].access_log().splitlines()]
+            return [entry for entry in found if wanted.items() <= entry.items()]
+
+        done, = wait(lambda: entries(direction="outbound", **{"dst.addr": f"{server.ip}:8080"}), "the line of what went well")
+        assert (done["level"], done["scope"], done["message"]) == ("info", "access", "connection complete")
+        assert done["src.identity"] == f"spiffe://{client.identity}" and done["dst.workload"] == "server"
+        assert isinstance(done["bytes_sent"], int) and re.fullmatch(r"\d+ms", done["duration"]) and "error" not in done
+        failed, = wait(lambda: entries(direction="outbound", **{"dst.addr": f"{server.ip}:4444"}), "the line of what failed")
+        assert failed["level"] == "error" and failed["error"]
