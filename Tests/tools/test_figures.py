@@ -123,11 +123,11 @@ def test_of_bulk_the_worst_direction_is_held_to_the_bar_and_the_floor_has_to_enc
 
 
 def test_a_bar_may_be_a_figure_by_itself_and_one_within_a_node():
-    made = samples(warren={"fair-quotient": [3]}, floor={"fair-quotient": [1.5]}, direct={"requests": [100]})
+    made = samples(warren={"fair-quotient": [3]}, direct={"fair-quotient": [1.5], "requests": [100]})
     for name, rate in (("warren-same-node", 50), ("floor-same-node", 55)):
         made.add(name, "requests", 0, {"requests": rate}, CALM)
     fair, within = bars.table(made, columns(made))
-    assert (fair["to"], fair["warren"], fair["floors"], fair["standing"]) == ("", 3, {"floor": 1.5}, "open")
+    assert (fair["to"], fair["warren"], fair["floors"], fair["standing"]) == ("", 3, {"direct": 1.5}, "open")
     assert (within["to"], within["warren"], within["standing"]) == ("direct", 0.5, "beyond the floor")
 
 

@@ -33,6 +33,9 @@ class Bar:
         """Those that tell where this bar's floor is: first the one with the least beside what Warren has to do here."""
         if self.mine == "warren-same-node":
             return ("floor-same-node",)
+        if not self.rival:
+            # A forwarder that moves more bulk makes others wait longer; what nobody can do better is the machine without any.
+            return ("direct",)
         # The bytes of bulk have to be encrypted; among small messages that shows in no figure.
         return ("floor-sealed", "floor") if MEASURES_OF[self.ratio][0].startswith("bulk") else ("floor", "floor-untracked")
 
@@ -85,7 +88,7 @@ def table(samples, columns):
 
 def markdown(rows):
     """Nothing where no floor was measured."""
-    if not any(row["floors"] for row in rows):
+    if not any(name.startswith("floor") for row in rows for name in row["floors"]):
         return []
     lines = ["", "| Bar | to | aim | Warren | floor | Warren to the floor |  |", "|---|---|---:|---:|---:|---:|---|"]
     for row in rows:
