@@ -8,7 +8,7 @@ public struct AdminClient: Sendable {
     public var deadline = Duration.seconds(5)
 
     /// Bytes of an answer that are read at most: a status page of a large mesh.
-    private static let answerLimit = 256 << 20
+    private static let answerLimit: Int64 = 256 << 20
 
     public init(socketPath: String, deadline: Duration = .seconds(5)) {
         self.socketPath = socketPath

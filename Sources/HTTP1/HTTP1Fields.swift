@@ -10,6 +10,14 @@ public struct HTTP1Fields: Hashable, Sendable, ExpressibleByDictionaryLiteral {
 
     public init() {}
 
+    init(_ block: FieldBlock) {
+        for index in 0..<block.count {
+            append(
+                String(decoding: block.name(at: index), as: UTF8.self),
+                String(decoding: block.value(at: index), as: UTF8.self))
+        }
+    }
+
     public init(dictionaryLiteral elements: (String, String)...) {
         for (name, value) in elements { append(name, value) }
     }
@@ -22,16 +30,4 @@ public struct HTTP1Fields: Hashable, Sendable, ExpressibleByDictionaryLiteral {
     public subscript(name: String) -> String? { all.first { $0.name == name }?.value }
 
     public func values(of name: String) -> [String] { all.lazy.filter { $0.name == name }.map(\.value) }
-
-    /// Whether a field that is a list of tokens, as `Connection` is, has this one (in lower case).
-    func lists(_ token: String, in name: String) -> Bool {
-        values(of: name).contains { value in
-            value.split(separator: ",").contains { trimmed($0).lowercased() == token }
-        }
-    }
-
-    private func trimmed(_ text: Substring) -> Substring {
-        let front = text.drop { $0 == " " || $0 == "\t" }
-        return front.lastIndex { $0 != " " && $0 != "\t" }.map { front[...$0] } ?? ""
-    }
 }

@@ -52,7 +52,7 @@ public struct HTTP1Request: Hashable, Sendable {
 
     /// The request as bytes, with `Content-Length` where it has a body, and `Connection: close` unless it keeps alive.
     public func serialized() -> [UInt8] {
-        var writer = HeadWriter(startLine: "\(method) \(target) HTTP/1.1")
+        var writer = PageHeadWriter(startLine: "\(method) \(target) HTTP/1.1")
         writer.append(fields)
         if !body.isEmpty { writer.append("content-length", String(body.count)) }
         if !keepsAlive { writer.append("connection", "close") }
@@ -88,7 +88,7 @@ public struct HTTP1Response: Hashable, Sendable {
     ///   - isHead: the request was HEAD: the fields speak of the body, which is not sent (RFC 9110 §9.3.2).
     ///   - keepsAlive: without it `Connection: close` tells the peer that nothing more is read.
     public func serialized(isHead: Bool = false, keepsAlive: Bool) -> [UInt8] {
-        var writer = HeadWriter(startLine: "HTTP/1.1 \(status) \(Self.reason(status))")
+        var writer = PageHeadWriter(startLine: "HTTP/1.1 \(status) \(reasonPhrase(status))")
         writer.append(fields)
         // Neither has content, and must not speak of its length (RFC 9110 §8.6).
         let hasContent = status >= 200 && status != 204 && status != 304
@@ -99,30 +99,10 @@ public struct HTTP1Response: Hashable, Sendable {
 
     /// The interim response that a client with `Expect: 100-continue` waits for.
     public static let `continue` = Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)
-
-    private static func reason(_ status: Int) -> String {
-        switch status {
-        case 200: "OK"
-        case 204: "No Content"
-        case 400: "Bad Request"
-        case 401: "Unauthorized"
-        case 403: "Forbidden"
-        case 404: "Not Found"
-        case 405: "Method Not Allowed"
-        case 408: "Request Timeout"
-        case 413: "Content Too Large"
-        case 431: "Request Header Fields Too Large"
-        case 500: "Internal Server Error"
-        case 501: "Not Implemented"
-        case 503: "Service Unavailable"
-        case 505: "HTTP Version Not Supported"
-        default: ""
-        }
-    }
 }
 
 /// Writes a head. Values that could start a line of their own are made harmless, whoever made them.
-private struct HeadWriter {
+private struct PageHeadWriter {
     private var bytes: [UInt8]
 
     init(startLine: String) {

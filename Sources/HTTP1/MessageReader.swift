@@ -1,173 +1,253 @@
-/// Collects the bytes of messages, one behind the other: what request and response parsers share.
-struct MessageReader {
-    enum Phase: Equatable {
+/// Reads one direction of a connection: heads, content, trailers, one message behind the other. Content is never kept: it
+/// is told as ranges of the input. What is kept is one line and one head, within the limits.
+///
+/// Errors depend on the bytes alone, never on how they were cut into pieces.
+struct MessageReader: Sendable {
+    enum Piece {
+        /// The head is in `request` or `response`. `beginContent` comes next.
         case head
-        /// Content bytes that are still to come.
-        case length(Int)
+        case data(Range<Int>)
+        /// The message is whole. `beginMessage` comes next.
+        case end(trailers: FieldBlock)
+    }
+
+    private enum Phase: Equatable {
+        case startLine, fields, headRead
+        case length(Int64)
         case chunkSize
-        case chunk(Int)
+        case chunk(Int64)
+        case chunkReturn, chunkFeed
         case trailers
         /// Content up to the end of the connection.
         case untilEnd
-        case complete
+        case end, ended
     }
 
     let limits: HTTP1Limits
-    private(set) var phase = Phase.head
-    private(set) var body: [UInt8] = []
-    private var bytes: [UInt8] = []
-    /// Where unread bytes begin.
-    private var start = 0
-    /// Up to where no end of line or head was found: nothing is searched twice.
-    private var searched = 0
-    private var trailerBytes = 0
+    private let readsRequests: Bool
+    private var phase = Phase.startLine
+    private(set) var request: HTTP1RequestHead?
+    private(set) var response: HTTP1ResponseHead?
+    private var fields = FieldBlock()
+    /// The line under way, with its end.
+    private var line: [UInt8] = []
+    private var emptyLines = 0
+    private var headBytes = 0
+    private var bodyBytes: Int64 = 0
+    private var extensionBytes = 0
 
-    init(limits: HTTP1Limits) {
+    init(requests: Bool, limits: HTTP1Limits) {
+        readsRequests = requests
         self.limits = limits
     }
 
-    /// No message has begun: the peer may close here.
-    var isBetweenMessages: Bool { phase == .head && start == bytes.count }
+    /// No byte of a message has come: the peer may close here.
+    var isBetweenMessages: Bool { phase == .startLine && line.isEmpty }
+    /// The message that was begun is whole, and the next one may not be read yet.
+    var isWhole: Bool { phase == .ended }
+    /// Content has come.
+    var hasContent: Bool { bodyBytes > 0 }
 
-    mutating func append(_ input: UnsafeRawBufferPointer) {
-        if start == bytes.count || start > 64 << 10 {
-            bytes.removeFirst(start)
-            searched -= start
-            start = 0
-            searched = max(0, searched)
-        }
-        unsafe bytes.append(contentsOf: input)
+    mutating func beginMessage() {
+        phase = .startLine
+        emptyLines = 0
+        headBytes = 0
+        (request, response) = (nil, nil)
     }
 
-    /// The lines of a head, or nil until it is whole.
-    mutating func takeHead() throws(HTTP1Error) -> [ArraySlice<UInt8>]? {
-        // An empty line before a message is ignored: some clients send one behind a body (RFC 9112 §2.2).
-        if bytes.count - start >= 2, bytes[start] == 0x0d, bytes[start + 1] == 0x0a { start += 2 }
-        var index = max(start, searched - 3)
-        while index + 3 < bytes.count {
-            guard index - start <= limits.head else { throw .headTooLarge }
-            if bytes[index] == 0x0d, bytes[index + 1] == 0x0a, bytes[index + 2] == 0x0d,
-                bytes[index + 3] == 0x0a
-            {
-                let head = bytes[start..<index + 2]
-                start = index + 4
-                searched = start
-                return try HeadParser.lines(head)
-            }
-            // Two LFs are no end, and will never become one: say so before the limit does.
-            if bytes[index] == 0x0a, index == start || bytes[index - 1] != 0x0d { throw .lineEnd }
-            index += 1
-        }
-        searched = bytes.count
-        guard bytes.count - start <= limits.head else { throw .headTooLarge }
-        return nil
-    }
-
-    mutating func beginBody(_ framing: HeadParser.Framing, untilEnd: Bool) throws(HTTP1Error) {
-        body = []
+    mutating func beginContent(_ framing: ContentFraming) throws(HTTP1Error) {
+        (bodyBytes, extensionBytes, headBytes) = (0, 0, 0)
         switch framing {
-        case .none: phase = untilEnd ? .untilEnd : .complete
+        case .none: phase = .end
         case .length(let count):
             guard count <= limits.body else { throw .bodyTooLarge }
-            phase = count == 0 ? .complete : .length(count)
-        case .chunked:
-            trailerBytes = 0
-            phase = .chunkSize
+            phase = count == 0 ? .end : .length(count)
+        case .chunked: phase = .chunkSize
+        case .untilEnd: phase = .untilEnd
         }
     }
 
-    /// Reads content as far as it has come.
-    ///
-    /// - Returns: true when the message is whole.
-    mutating func readBody() throws(HTTP1Error) -> Bool {
+    /// Reads on in `input` from `offset`, up to the next piece; nil when everything was read, or when the next step is
+    /// the caller's.
+    mutating func next(_ input: UnsafeRawBufferPointer, _ offset: inout Int) throws(HTTP1Error) -> Piece? {
         while true {
             switch phase {
-            case .complete: return true
-            case .head: return false
+            case .headRead, .ended: return nil
+
+            case .startLine:
+                guard try unsafe takeLine(input, &offset, limits.startLine, .startLineTooLong)
+                else { return nil }
+                if readsRequests, line.isEmpty, emptyLines < limits.emptyLines {
+                    emptyLines += 1
+                    continue
+                }
+                if readsRequests {
+                    request = try HeadRules.requestLine(line[...])
+                } else {
+                    response = try HeadRules.statusLine(line[...])
+                }
+                headBytes = line.count + 2
+                line.removeAll(keepingCapacity: true)
+                fields = FieldBlock()
+                phase = .fields
+
+            case .fields:
+                guard try unsafe takeField(input, &offset, limits.head, .headTooLarge) else { return nil }
+                guard line.isEmpty else {
+                    try addField()
+                    continue
+                }
+                request?.fields = fields
+                response?.fields = fields
+                fields = FieldBlock()
+                phase = .headRead
+                return .head
+
             case .length(let left):
-                let taken = try take(atMost: left)
-                guard taken == left else {
-                    phase = .length(left - taken)
-                    return false
-                }
-                phase = .complete
+                let count = min(left, Int64(input.count - offset))
+                guard count > 0 else { return nil }
+                phase = left == count ? .end : .length(left - count)
+                return .data(try take(Int(count), &offset))
+
             case .untilEnd:
-                _ = try take(atMost: .max)
-                return false
+                guard input.count > offset else { return nil }
+                return .data(try take(input.count - offset, &offset))
+
             case .chunkSize:
-                guard let line = try takeLine(limit: 256) else { return false }
-                let size = try chunkSize(line)
-                guard body.count + size <= limits.body else { throw .bodyTooLarge }
+                guard try unsafe takeLine(input, &offset, limits.chunkLine, .chunkExtensionsTooLong)
+                else { return nil }
+                let size = try chunkSize()
+                line.removeAll(keepingCapacity: true)
+                guard size <= limits.body - bodyBytes else { throw .bodyTooLarge }
                 phase = size == 0 ? .trailers : .chunk(size)
+
             case .chunk(let left):
-                let taken = try take(atMost: left)
-                guard taken == left else {
-                    phase = .chunk(left - taken)
-                    return false
-                }
-                phase = .chunk(0)
-                guard bytes.count - start >= 2 else { return false }
-                guard bytes[start] == 0x0d, bytes[start + 1] == 0x0a else { throw .chunk }
-                start += 2
-                phase = .chunkSize
+                let count = min(left, Int64(input.count - offset))
+                guard count > 0 else { return nil }
+                phase = left == count ? .chunkReturn : .chunk(left - count)
+                return .data(try take(Int(count), &offset))
+
+            case .chunkReturn, .chunkFeed:
+                guard offset < input.count else { return nil }
+                guard unsafe input[offset] == (phase == .chunkReturn ? 0x0d : 0x0a) else { throw .chunk }
+                offset += 1
+                phase = phase == .chunkReturn ? .chunkFeed : .chunkSize
+
             case .trailers:
-                // Read for their end only: nobody here has a use for them (RFC 9112 §7.1.2).
-                guard let line = try takeLine(limit: limits.head) else { return false }
-                trailerBytes += line.count + 2
-                guard trailerBytes <= limits.head else { throw .headTooLarge }
-                if line.isEmpty { phase = .complete }
+                guard try unsafe takeField(input, &offset, limits.trailers, .trailersTooLarge)
+                else { return nil }
+                guard line.isEmpty else {
+                    try addField()
+                    guard !HeadRules.mayNotTrail(fields.name(at: fields.count - 1)) else { throw .field }
+                    continue
+                }
+                phase = .end
+
+            case .end:
+                phase = .ended
+                var trailers = FieldBlock()
+                swap(&trailers, &fields)
+                let all = trailers
+                trailers.removeAll { HeadRules.isDroppedTrailer(all.name(at: $0)) }
+                return .end(trailers: trailers)
             }
         }
     }
 
     /// The peer has closed.
     ///
-    /// - Returns: true when that ends a message.
+    /// - Returns: true when that ends a message, which is whole now.
     mutating func end() throws(HTTP1Error) -> Bool {
-        guard phase == .untilEnd else {
-            guard isBetweenMessages else { throw .incomplete }
-            return false
+        switch phase {
+        case .untilEnd:
+            phase = .ended
+            return true
+        case .startLine where line.isEmpty, .ended: return false
+        default: throw .incomplete
         }
-        phase = .complete
+    }
+
+    private mutating func take(_ count: Int, _ offset: inout Int) throws(HTTP1Error) -> Range<Int> {
+        guard Int64(count) <= limits.body - bodyBytes else { throw .bodyTooLarge }
+        bodyBytes += Int64(count)
+        defer { offset += count }
+        return offset..<offset + count
+    }
+
+    private mutating func addField() throws(HTTP1Error) {
+        guard fields.count < limits.fieldCount else { throw .tooManyFields }
+        try HeadRules.field(line[...], into: &fields)
+        headBytes += line.count + 2
+        line.removeAll(keepingCapacity: true)
+    }
+
+    private mutating func takeField(
+        _ input: UnsafeRawBufferPointer, _ offset: inout Int, _ total: Int, _ tooLarge: HTTP1Error
+    ) throws(HTTP1Error) -> Bool {
+        let left = max(0, total - headBytes)
+        return left < limits.field
+            ? try unsafe takeLine(input, &offset, left, tooLarge)
+            : try unsafe takeLine(input, &offset, limits.field, .fieldTooLong)
+    }
+
+    /// Collects a line in `line`. True when it is whole, without its CRLF.
+    private mutating func takeLine(
+        _ input: UnsafeRawBufferPointer, _ offset: inout Int, _ limit: Int, _ tooLong: HTTP1Error
+    ) throws(HTTP1Error) -> Bool {
+        let rest = unsafe UnsafeRawBufferPointer(rebasing: input[offset...])
+        let feed = unsafe rest.firstIndex(of: 0x0a)
+        let count = feed.map { $0 + 1 } ?? rest.count
+        guard count <= limit + 2 - line.count else { throw tooLong }
+        unsafe line.append(contentsOf: rest[..<count])
+        offset += count
+        guard feed != nil else { return false }
+        guard line.count >= 2, line[line.count - 2] == 0x0d else { throw .lineEnd }
+        line.removeLast(2)
+        guard !line.contains(0x0d) else { throw .lineEnd }
         return true
     }
 
-    /// The content of a whole message; the next one begins.
-    mutating func takeBody() -> [UInt8] {
-        phase = .head
-        searched = start
-        defer { body = [] }
-        return body
-    }
-
-    private mutating func take(atMost limit: Int) throws(HTTP1Error) -> Int {
-        let count = min(limit, bytes.count - start)
-        guard body.count + count <= limits.body else { throw .bodyTooLarge }
-        body += bytes[start..<start + count]
-        start += count
-        return count
-    }
-
-    private mutating func takeLine(limit: Int) throws(HTTP1Error) -> ArraySlice<UInt8>? {
-        guard let end = bytes[start...].firstIndex(of: 0x0a) else {
-            guard bytes.count - start <= limit else { throw .chunk }
-            return nil
+    /// Hexadecimal digits, and extensions to skip (RFC 9112 §7.1). White space between them, which that asks nobody to
+    /// send, is refused with everything else.
+    private mutating func chunkSize() throws(HTTP1Error) -> Int64 {
+        var size: Int64 = 0
+        var digits = 0
+        for byte in line {
+            guard let value = hexValue(byte) else { break }
+            digits += 1
+            guard digits <= 15 else { throw .chunk }
+            size = size << 4 | value
         }
-        guard end > start, bytes[end - 1] == 0x0d, end - start <= limit else { throw .chunk }
-        let line = bytes[start..<end - 1]
-        guard !line.contains(0x0d) else { throw .lineEnd }
-        start = end + 1
-        return line
+        let rest = line[digits...]
+        guard digits > 0, rest.isEmpty || Self.isExtensions(rest) else { throw .chunk }
+        extensionBytes += rest.count
+        guard extensionBytes <= limits.chunkExtensions else { throw .chunkExtensionsTooLong }
+        return size
     }
 
-    private func chunkSize(_ line: ArraySlice<UInt8>) throws(HTTP1Error) -> Int {
-        let digits = line.prefix { $0 != 0x3b && $0 != 0x20 && $0 != 0x09 }
-        guard !digits.isEmpty, digits.count <= 8, digits.allSatisfy(isHexDigit),
-            let size = Int(String(decoding: digits, as: UTF8.self), radix: 16)
-        else { throw .chunk }
-        // Extensions are skipped (RFC 9112 §7.1.1); anything else behind the size is not one.
-        let rest = HeadParser.trimmed(line[digits.endIndex...])
-        guard rest.isEmpty || rest.first == 0x3b else { throw .chunk }
-        return size
+    /// `*( ";" token [ "=" ( token / quoted-string ) ] )` (RFC 9112 §7.1.1).
+    private static func isExtensions(_ text: ArraySlice<UInt8>) -> Bool {
+        var rest = text
+        func token() -> Bool {
+            let end = rest.firstIndex { !isTokenByte($0) } ?? rest.endIndex
+            defer { rest = rest[end...] }
+            return end > rest.startIndex
+        }
+        while let first = rest.popFirst() {
+            guard first == 0x3b, token() else { return false }
+            guard rest.first == 0x3d else { continue }
+            rest.removeFirst()
+            guard rest.first == 0x22 else {
+                guard token() else { return false }
+                continue
+            }
+            rest.removeFirst()
+            while true {
+                guard let byte = rest.popFirst(), isValueByte(byte) else { return false }
+                if byte == 0x22 { break }
+                if byte == 0x5c { guard let next = rest.popFirst(), isValueByte(next) else { return false } }
+            }
+        }
+        return true
     }
 }

@@ -38,7 +38,7 @@ struct RequestParserTests {
     func `chunks are put together and trailers dropped`(piece: Int) throws {
         let text =
             "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n"
-            + "3;name=value\r\nabc\r\n0a \r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nGET /n HTTP/1.1\r\nHost: h\r\n\r\n"
+            + "3;name=value\r\nabc\r\n0a\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nGET /n HTTP/1.1\r\nHost: h\r\n\r\n"
         let requests = try parse(text, piece: piece)
         #expect(requests.map(\.target) == ["/", "/n"])
         #expect(requests[0].body == Array("abc0123456789".utf8))
@@ -107,16 +107,20 @@ struct RequestParserTests {
         ("a chunk size with a sign", chunked + "+1\r\na\r\n", .chunk),
         ("a chunk size with a prefix", chunked + "0x1\r\na\r\n", .chunk),
         ("no chunk size", chunked + "\r\n", .chunk),
+        ("a space behind a chunk size", chunked + "1 \r\na\r\n", .chunk),
         ("a chunk size beyond numbers", chunked + "fffffffffffffffff\r\n", .chunk),
-        ("a bare LF behind a chunk size", chunked + "1\na\r\n", .chunk),
+        ("a bare LF behind a chunk size", chunked + "1\na\r\n", .lineEnd),
         ("no line end behind a chunk", chunked + "1\r\nabc\r\n", .chunk),
-        ("an endless chunk extension", chunked + "1;" + String(repeating: "x", count: 300), .chunk),
+        (
+            "an endless chunk extension", chunked + "1;" + String(repeating: "x", count: 300),
+            .chunkExtensionsTooLong
+        ),
         (
             "a body over the limit", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1048577\r\n\r\n",
             .bodyTooLarge
         ),
         ("chunks over the limit", chunked + "100001\r\n", .bodyTooLarge),
-        ("a head over the limit", "GET /" + String(repeating: "a", count: 20_000), .headTooLarge),
+        ("a head over the limit", "GET /" + String(repeating: "a", count: 20_000), .startLineTooLong),
         (
             "a whole head over the limit",
             "GET / HTTP/1.1\r\nHost: h\r\nX: " + String(repeating: "a", count: 20_000) + "\r\n\r\n",
@@ -128,8 +132,8 @@ struct RequestParserTests {
             .tooManyFields
         ),
         (
-            "trailers over the limit", chunked + "0\r\n" + String(repeating: "a: b\r\n", count: 3_000),
-            .headTooLarge
+            "trailers over the limit", chunked + "0\r\na: " + String(repeating: "b", count: 9_000),
+            .trailersTooLarge
         ),
     ]
 
