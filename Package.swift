@@ -55,6 +55,7 @@ let package = Package(
         library("Decision", "Address", "Mesh"),
         library("HTTP2", "CNGHTTP2"),
         library("HTTP1"),
+        library("HTTPTranslation", "HTTP1", "HTTP2"),
         library("TLS", "COpenSSL", "CIPSecMB", "Encodings", "Mesh"),
         library("Transport", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "HTTP2", "HTTP1"),
         library(
@@ -100,6 +101,7 @@ let package = Package(
         tests("Decision", "Mesh", "Address"),
         tests("HTTP2"),
         tests("HTTP1"),
+        tests("HTTPTranslation", "HTTP1", "HTTP2"),
         tests("TLS", "COpenSSL", "CIPSecMB", "Linux", "Address", "Mesh", "TLSTestSupport"),
         tests(
             "Transport", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "HTTP2", "HTTP1",

@@ -91,6 +91,15 @@ public struct HeaderBlock: Hashable, Sendable, ExpressibleByArrayLiteral {
         addField(start: start, nameLength: nameLength)
     }
 
+    /// Adds a field of which both are any bytes, the name in lower case.
+    public mutating func append(nameBytes name: some Sequence<UInt8>, bytes value: some Sequence<UInt8>) {
+        let start = storage.count
+        storage.append(contentsOf: name)
+        let nameLength = storage.count - start
+        storage.append(contentsOf: value)
+        addField(start: start, nameLength: nameLength)
+    }
+
     mutating func append(name: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>) {
         let start = storage.count
         unsafe storage.append(contentsOf: name)
@@ -119,6 +128,10 @@ public struct HeaderBlock: Hashable, Sendable, ExpressibleByArrayLiteral {
     public func bytes(of name: String) -> ArraySlice<UInt8>? {
         index(of: name).map { storage[fields[$0].value] }
     }
+
+    /// A field's name and value as the bytes that came, without making strings of them.
+    public func nameBytes(at index: Int) -> ArraySlice<UInt8> { storage[fields[index].name] }
+    public func valueBytes(at index: Int) -> ArraySlice<UInt8> { storage[fields[index].value] }
 
     /// Every value of a field, in order.
     public func values(of name: String) -> [String] {
