@@ -3,6 +3,8 @@
       client's pod: nftables ─▶ Envoy: original_dst, tunneling_config ══ TLS 1.3, HTTP/2 CONNECT ══▶ :15008 Envoy ─▶ 127.0.0.1
 
 Kept out of its way: no access log, no policy, no admin port, limits on streams and connections beyond what is used.
+Held to the handshake that the others have: X25519 alone (its own default adds ML-KEM, for more) and no resumption (its own default resumes
+some, for less).
 """
 
 import json
@@ -38,7 +40,8 @@ def http2(stream_window):
 
 def tls(certificates, name, expected):
     return {"alpn_protocols": ["h2"],
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3",
+                           "ecdh_curves": ["X25519"]},
             "tls_certificates": [{"certificate_chain": {"filename": str(certificates.chain(name))},
                                   "private_key": {"filename": str(certificates.key(name))}}],
             "validation_context": {
@@ -69,7 +72,7 @@ def client(certificates, server_address, stream_window, neighbour=None, owns_tun
             "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
             "explicit_http_config": {"http2_protocol_options": http2(stream_window)}, **once}},
         transport_socket={"name": "tls", "typed_config": {
-            "@type": TYPE + "transport_sockets.tls.v3.UpstreamTlsContext",
+            "@type": TYPE + "transport_sockets.tls.v3.UpstreamTlsContext", "max_session_keys": 0,
             "common_tls_context": tls(certificates, "client", SERVER)}})
     proxy = {"name": "tcp", "typed_config": {
         "@type": TYPE + "filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "outbound", "cluster": "tunnel",
@@ -99,6 +102,7 @@ def server(certificates, own_address, stream_window):
         "route_config": {"virtual_hosts": hosts}}}
     transport = {"name": "tls", "typed_config": {
         "@type": TYPE + "transport_sockets.tls.v3.DownstreamTlsContext", "require_client_certificate": True,
+        "disable_stateless_session_resumption": True,
         "common_tls_context": tls(certificates, "server", CLIENT)}}
     return configuration([listener(TUNNEL, [manager], transport_socket=transport)],
                          [cluster(f"app-{port}", "127.0.0.1", port) for port in (HTTP, BULK)])

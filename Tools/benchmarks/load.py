@@ -95,9 +95,10 @@ def tunnels(contender, seconds):
     """Every connection has a handshake, or this fails: the proxy connects as often as the load does, and from the same pod."""
     before = connects(contender.client)
     figures, done = connections(contender, seconds)
-    made = connects(contender.client) - before - round(done * 1e6)
-    if made < done * 1e6:
-        raise Failure(f"{contender.name}: {done * 1e6:.0f} connections shared {made} tunnels")
+    count = round(done * 1e6)
+    made = connects(contender.client) - before - count
+    if made < count:
+        raise Failure(f"{contender.name}: {count} connections shared {made} tunnels")
     return {"tunnels": figures["connections"]}, done
 
 
