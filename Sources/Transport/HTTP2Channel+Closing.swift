@@ -21,6 +21,9 @@ extension HTTP2Channel {
                 ending = .peerLeft(peerGoAway)
             }
         }
+        // Once the ends are told, so that what follows from them goes with what the turn has left: a tunnel that nobody needs any
+        // more says so in the segment that ends its last stream.
+        if phase == .open, ending == nil { flushTurn() }
         if let ending { tearDown(ending) } else { updateInterest() }
     }
 
@@ -76,11 +79,7 @@ extension HTTP2Channel {
     func linger() {
         guard phase == .lingering else { return }
         if !isShutDown {
-            flush()
-            if canSpeak, !isBlocked, unsentBytes == 0 {
-                session?.close()
-                transmit()
-            }
+            flushToEnd()
             if !isBlocked, unsentBytes == 0 {
                 isShutDown = true
                 socket?.shutdownWrite()

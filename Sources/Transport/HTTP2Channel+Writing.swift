@@ -227,9 +227,10 @@ extension HTTP2Channel {
 
     // MARK: The end of a turn
 
-    /// Sends what was gathered and lets the waiting streams write, each in its turn.
+    /// Lets the streams that wait write, each in its turn. What they leave is to be flushed.
     func pump() {
-        flush()
+        // Room for them, which those who did not wait have used.
+        if !waiting.isEmpty { flush() }
         var budget = HTTP2Channel.turnBudget
         while !isBlocked, !isStarved, ending == nil, budget > 0, let stream = waiting.popFirst() {
             guard stream.channel === self, streams[stream.id] === stream else { continue }
@@ -239,6 +240,10 @@ extension HTTP2Channel {
             budget -= max(servedBytes, HTTP2Channel.frameHeader)
             served = nil
         }
+    }
+
+    /// Sends what the turn has left, and comes back for streams that still wait.
+    func flushTurn() {
         flush()
         if !waiting.isEmpty, !isBlocked, !isStarved { loop.atEndOfTurn(self) }
     }
@@ -258,16 +263,35 @@ extension HTTP2Channel {
     func transmit() {
         guard let session else { return transmitPlain() }
         while !isBlocked {
-            if !gather.isEmpty, session.output.count < HTTP2Channel.sealedLimit {
-                do throws(TLSError) { try unsafe session.write(gather.bytes) } catch {
-                    return fail(.tls(error))
-                }
-                gather.removeFirst(gather.count)
-            }
-            guard !session.output.isEmpty else { return }
+            guard seal(session), !session.output.isEmpty else { return }
             let count = unsafe write(session.output.bytes)
             guard count > 0 else { return }
             session.output.removeFirst(count)
+        }
+    }
+
+    /// Seals what was gathered, unless much waits for the socket already; false when the session failed.
+    private func seal(_ session: TLSSession) -> Bool {
+        guard !gather.isEmpty, session.output.count < HTTP2Channel.sealedLimit else { return true }
+        do throws(TLSError) { try unsafe session.write(gather.bytes) } catch {
+            fail(.tls(error))
+            return false
+        }
+        gather.removeFirst(gather.count)
+        return true
+    }
+
+    /// Sends everything that is left and the end of it: frames, close_notify and FIN in one segment where they fit.
+    func flushToEnd() {
+        isLast = true
+        if canSpeak, !isBlocked, moveControlFrames(), let session, seal(session), gather.isEmpty {
+            session.close()
+        }
+        transmit()
+        // Where so much was left that it took more than one go.
+        if canSpeak, !isBlocked, unsentBytes == 0 {
+            session?.close()
+            transmit()
         }
     }
 
@@ -280,7 +304,7 @@ extension HTTP2Channel {
     }
 
     private func write(_ bytes: UnsafeRawBufferPointer) -> Int {
-        switch unsafe socket?.write(bytes) ?? .wouldBlock {
+        switch unsafe socket?.write(bytes, moreFollows: isLast) ?? .wouldBlock {
         case .bytes(let count):
             sentBytes &+= count
             metrics.sentBytes.add(count)

@@ -88,6 +88,8 @@ public final class HTTP2Channel: Pollable {
     var peerGoAway: ErrorCode?
     var hasCapacityNews = false
     var isShutDown = false
+    /// A FIN follows what is written.
+    var isLast = false
     /// HTTP/2 may be spoken: with TLS, from the end of the handshake until the session fails.
     var canSpeak = false
 
