@@ -23,7 +23,7 @@ public struct PrivateKey: Sendable {
         return unsafe PrivateKey(handle: KeyHandle(owning: key))
     }
 
-    /// Reads the first private key of a text: PKCS#8, SEC 1 or PKCS#1, not encrypted.
+    /// Reads the first private key of a text: PKCS#8, SEC 1 or PKCS#1, not encrypted; EC, RSA or Ed25519.
     public init(pem: String) throws(TLSError) {
         let blocks = try PEM.blocks(in: pem)
         guard let block = blocks.first(where: { $0.label.hasSuffix("PRIVATE KEY") }) else {
@@ -39,6 +39,11 @@ public struct PrivateKey: Sendable {
         }
         guard let key = unsafe key else { throw .malformed("private key", reason: ErrorQueue.take()) }
         unsafe handle = KeyHandle(owning: key)
+        // libcrypto reads others too, by its older code, and fails only when they are to sign.
+        switch unsafe EVP_PKEY_get_base_id(key) {
+        case EVP_PKEY_EC, EVP_PKEY_RSA, EVP_PKEY_RSA_PSS, EVP_PKEY_ED25519: break
+        default: throw .malformed("private key", reason: "neither EC, RSA nor Ed25519")
+        }
     }
 
     /// PKCS#8 as PEM. Whoever writes it to a file gives that file mode 0600.
