@@ -1,6 +1,7 @@
 import COpenSSL
 
-/// The built-in provider "warren": the default provider, less what makes it slow, and with a faster AES-GCM.
+/// The built-in provider "warren": the default provider, less what makes it slow, and with a faster AES-GCM and
+/// faster derivations.
 ///
 /// The default provider is loaded into a context of its own. In the process-wide one, loading it by name ends the
 /// automatic loading before it is there itself, and another thread's look-up in between finds nothing.
@@ -12,6 +13,8 @@ struct FilteredProvider: @unchecked Sendable {
     static let shared = FilteredProvider()
 
     let source: OpaquePointer?
+    /// Whether the derivations of TLS 1.3 are ours, and tell their secrets.
+    var tellsSecrets: Bool { unsafe source != nil }
     /// nil: libcrypto's own is passed on.
     let fastAES: FastAES?
     let dispatch: UnsafeMutablePointer<OSSL_DISPATCH>
@@ -63,8 +66,7 @@ struct FilteredProvider: @unchecked Sendable {
         while let names = unsafe next.pointee.algorithm_names {
             let first = unsafe String(cString: names).prefix { $0 != ":" }
             if kept[operation]?.contains(String(first)) == true {
-                let isOurs = isFast && operation == OSSL_OP_CIPHER
-                unsafe chosen.append(isOurs ? Self.cipher(next.pointee, named: first) : next.pointee)
+                unsafe chosen.append(ours(next.pointee, operation, named: first, isFast) ?? next.pointee)
             }
             unsafe next += 1
         }
@@ -75,12 +77,17 @@ struct FilteredProvider: @unchecked Sendable {
     }
 
     /// Ours, under all the names of libcrypto's, where there is one.
-    private static func cipher(_ theirs: OSSL_ALGORITHM, named name: Substring) -> OSSL_ALGORITHM {
+    private static func ours(
+        _ theirs: OSSL_ALGORITHM, _ operation: Int32, named name: Substring, _ isFast: Bool
+    ) -> OSSL_ALGORITHM? {
         var ours = unsafe theirs
-        switch name {
-        case "AES-128-GCM": unsafe ours.implementation = unsafe GCMDispatch.table(keyByteCount: 16)
-        case "AES-256-GCM": unsafe ours.implementation = unsafe GCMDispatch.table(keyByteCount: 32)
-        default: break
+        switch (operation, name) {
+        case (OSSL_OP_CIPHER, "AES-128-GCM") where isFast:
+            unsafe ours.implementation = unsafe GCMDispatch.table(keyByteCount: 16)
+        case (OSSL_OP_CIPHER, "AES-256-GCM") where isFast:
+            unsafe ours.implementation = unsafe GCMDispatch.table(keyByteCount: 32)
+        case (OSSL_OP_KDF, "TLS13-KDF"): unsafe ours.implementation = unsafe DerivationDispatch.table()
+        default: return nil
         }
         return unsafe ours
     }
@@ -95,8 +102,6 @@ struct FilteredProvider: @unchecked Sendable {
         return unsafe OSSL_PROVIDER_query_operation(source, operation, isVolatile)
     }
 }
-
-private typealias Untyped = @convention(c) () -> Void
 
 /// OSSL_FUNC_provider_query_operation (provider-base(7)).
 private let query:

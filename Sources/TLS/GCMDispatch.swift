@@ -35,9 +35,6 @@ enum GCMDispatch {
     }
 }
 
-private typealias Untyped = @convention(c) () -> Void
-private typealias Parameters = UnsafeMutablePointer<OSSL_PARAM>
-
 // MARK: - Making and freeing
 
 private let new128: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { _ in
@@ -170,23 +167,4 @@ private func set(_ parameters: Parameters?, of cipher: UnsafeMutablePointer<GCMC
 private func size(_ parameter: Parameters) -> Int? {
     var value = 0
     return unsafe OSSL_PARAM_get_size_t(parameter, &value) == 1 ? value : nil
-}
-
-/// The name of a parameter, compared without making a `String`.
-@safe
-private struct ParameterName {
-    let start: UnsafePointer<CChar>
-
-    static func == (name: ParameterName, text: StaticString) -> Bool {
-        unsafe strcmp(name.start, UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)) == 0
-    }
-}
-
-private func each(_ parameters: Parameters?, _ body: (ParameterName, Parameters) -> Bool) -> Int32 {
-    guard var next = unsafe parameters else { return 1 }
-    while let name = unsafe next.pointee.key {
-        guard unsafe body(ParameterName(start: name), next) else { return 0 }
-        unsafe next += 1
-    }
-    return 1
 }

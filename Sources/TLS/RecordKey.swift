@@ -23,11 +23,11 @@ struct RecordKey: ~Copyable {
             unsafe OPENSSL_cleanse(key.baseAddress, key.count)
             unsafe key.deallocate()
         }
-        try unsafe secret.expand("key", into: key)
+        unsafe secret.expand("key", into: key)
         let cipher = try unsafe RecordCipher.make(
             secret.suite, isSealing: isSealing, key: UnsafeRawBufferPointer(key))
         let record = RecordKey(cipher, sequence)
-        try unsafe secret.expand(
+        unsafe secret.expand(
             "iv", into: UnsafeMutableRawBufferPointer(start: record.scratch, count: Self.ivByteCount))
         return record
     }

@@ -246,7 +246,7 @@ final class RecordOpener {
         }
         guard let update = try unsafe messages.read(content) else { return }
         do throws(TLSError) {
-            let next = try secret.next()
+            let next = secret.next()
             key = try RecordKey.make(next, isSealing: false)
             secret = next
         } catch {

@@ -63,7 +63,7 @@ final class RecordSealer {
         dueUpdate = .none
         let count = try unsafe message(
             ContentType.handshake, [UInt8(SSL3_MT_KEY_UPDATE), 0, 0, 1, isRequest], into: target)
-        let next = try secret.next()
+        let next = secret.next()
         key = try RecordKey.make(next, isSealing: true)
         secret = next
         return count

@@ -78,12 +78,6 @@ public final class TLSContext {
         unsafe copenssl_context_set_max_chain_bytes(pointer, 64 << 10)
     }
 
-    /// Whether libssl tells the secrets that it makes from here on. It writes each as text, by `sprintf` for every byte, which is
-    /// a twentieth of a handshake: so only a session that is about to have those that it wants asks for it, in its own calls.
-    func tellKeys(_ isTold: Bool) {
-        unsafe SSL_CTX_set_keylog_callback(pointer, isTold ? noteKeys : nil)
-    }
-
     private func setTrust() throws(TLSError) {
         let store = unsafe SSL_CTX_get_cert_store(pointer)
         for root in configuration.roots where unsafe X509_STORE_add_cert(store, root.handle.pointer) != 1 {

@@ -58,7 +58,7 @@ extension TLSSession {
 }
 
 /// libssl shows every message here. Of the peer's, KeyUpdates are counted; of its own, those that go under the keys behind
-/// the handshake. Behind the server's Finished those keys are made (RFC 8446 §7.1).
+/// the handshake.
 let observeMessages:
     @convention(c) (Int32, Int32, Int32, UnsafeRawPointer?, Int, OpaquePointer?, UnsafeMutableRawPointer?) ->
         Void = {
@@ -67,7 +67,6 @@ let observeMessages:
                 let kind = unsafe message?.load(as: UInt8.self), let session = unsafe TLSSession.of(ssl)
             else { return }
             switch (Int32(kind), isWritten) {
-            case (SSL3_MT_FINISHED, _): session.keysAreDue()
             case (SSL3_MT_KEY_UPDATE, 0): session.keyUpdateCount += 1
             case (SSL3_MT_KEY_UPDATE, _), (SSL3_MT_NEWSESSION_TICKET, 1): session.keys.areUsed = true
             default: break

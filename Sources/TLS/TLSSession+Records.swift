@@ -6,12 +6,10 @@ struct OwnRecords {
     let opener: RecordOpener
 }
 
-/// The traffic secrets behind a handshake, as libssl's key log tells them.
+/// The traffic secrets behind a handshake, as our derivations tell them.
 struct HandshakeKeys: ~Copyable {
     var client: TrafficSecret?
     var server: TrafficSecret?
-    /// The server's Finished is out or in: what libssl derives next are these.
-    var areDue = false
     /// libssl has sealed something with them itself, so that their first record number is taken.
     var areUsed = false
 }
@@ -23,8 +21,9 @@ extension TLSSession {
     /// That nobody has sealed with these keys is what AES-GCM's safety hangs on, and that libssl holds no byte behind its
     /// last record is what ours hangs on; both are so by configuration, and are looked at again here.
     func takeOver() throws(TLSError) {
+        let suite = unsafe RecordSuite(number: SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)))
         guard unsafe SSL_has_pending(ssl) == 0, !keys.areUsed, let client = keys.client.take(),
-            let server = keys.server.take()
+            let server = keys.server.take(), client.suite == suite, server.suite == suite
         else { throw .library("libssl did not leave the records to us") }
         let isClient = !context.configuration.isServer
         let limit = context.configuration.recordsPerKey
@@ -75,32 +74,21 @@ extension TLSSession {
         if let count = try? unsafe records.sealer.alert(alert, into: room) { output.append(count) }
     }
 
-    /// The keys behind the handshake are made next: whoever wants them listens from now on.
-    func keysAreDue() {
-        guard context.configuration.records == .own else { return }
-        keys.areDue = true
-        context.tellKeys(true)
-    }
+    /// Whether the records behind the handshake are to be ours. libcrypto's own derivations, which serve where our provider
+    /// cannot be had, tell no secrets.
+    var hasOwnRecords: Bool { context.configuration.records == .own && FilteredProvider.shared.tellsSecrets }
 
-    /// A line of libssl's key log: label, client random, secret.
-    fileprivate func note(_ line: UnsafeRawBufferPointer) {
-        let words = unsafe line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
-        guard unsafe words.count == 3,
-            let suite = unsafe RecordSuite(number: SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)))
-        else { return }
-        let secret = unsafe TrafficSecret(suite, hex: UnsafeRawBufferPointer(rebasing: words[2]))
-        switch unsafe String(decoding: words[0], as: UTF8.self) {
-        case "CLIENT_TRAFFIC_SECRET_0": keys.client = secret
-        case "SERVER_TRAFFIC_SECRET_0": keys.server = secret
-        default: break
+    /// A secret that libssl has made in our handshake.
+    func derived(_ suite: RecordSuite, label: UnsafeRawBufferPointer, _ secret: UnsafeRawBufferPointer) {
+        guard hasOwnRecords else { return }
+        if unsafe label.elementsEqual(Self.clientLabel) {
+            keys.client = unsafe TrafficSecret(suite, secret)
+        } else if unsafe label.elementsEqual(Self.serverLabel) {
+            keys.server = unsafe TrafficSecret(suite, secret)
         }
     }
-}
 
-/// libssl tells its secrets here. Its copy of the line is wiped by itself.
-let noteKeys: @convention(c) (OpaquePointer?, UnsafePointer<CChar>?) -> Void = { ssl, line in
-    guard let ssl = unsafe ssl, let line = unsafe line, let session = unsafe TLSSession.of(ssl) else {
-        return
-    }
-    unsafe session.note(UnsafeRawBufferPointer(start: line, count: strlen(line)))
+    // RFC 8446 §7.1.
+    private static let clientLabel = Array("c ap traffic".utf8)
+    private static let serverLabel = Array("s ap traffic".utf8)
 }

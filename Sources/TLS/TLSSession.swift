@@ -124,13 +124,8 @@ extension TLSSession {
             return .done
         }
         unsafe begin(input)
-        // Of the context, which is this loop's: others' handshakes have their own calls.
-        context.tellKeys(keys.areDue)
-        defer {
-            context.tellKeys(false)
-            consumed = end()
-        }
-        let result = unsafe SSL_do_handshake(ssl)
+        defer { consumed = end() }
+        let result = DerivationDispatch.whileListening(self) { unsafe SSL_do_handshake(ssl) }
         if result == 1 {
             try finish()
             return .done
@@ -157,7 +152,7 @@ extension TLSSession {
         }
         let cipher = unsafe SSL_get_current_cipher(ssl)
         if let name = unsafe SSL_CIPHER_get_name(cipher) { cipherSuite = unsafe String(cString: name) }
-        if context.configuration.records == .own {
+        if hasOwnRecords {
             do throws(TLSError) { try takeOver() } catch { throw fail(error) }
         }
         isEstablished = true

@@ -17,7 +17,6 @@ enum RecordSuite: Sendable {
     var keyByteCount: Int { self == .aes128 ? 16 : 32 }
     /// Length of the suite's hash, and so of its secrets.
     var secretByteCount: Int { self == .aes128 ? 32 : 48 }
-    var digest: StaticString { self == .aes128 ? "SHA256" : "SHA384" }
     var cipher: OpaquePointer? {
         unsafe self == .aes128 ? Algorithms.shared.aes128 : Algorithms.shared.aes256
     }
@@ -31,13 +30,11 @@ private struct Algorithms: @unchecked Sendable {
 
     let aes128: OpaquePointer?
     let aes256: OpaquePointer?
-    let derivation: OpaquePointer?
 
     private init() {
         let library = unsafe Library.shared.context
         unsafe aes128 = EVP_CIPHER_fetch(library, "AES-128-GCM", nil)
         unsafe aes256 = EVP_CIPHER_fetch(library, "AES-256-GCM", nil)
-        unsafe derivation = EVP_KDF_fetch(library, OSSL_KDF_NAME_TLS1_3_KDF, nil)
         ErrorQueue.clear()
     }
 }
@@ -53,17 +50,11 @@ struct TrafficSecret: ~Copyable {
         unsafe bytes = .allocate(byteCount: suite.secretByteCount, alignment: 16)
     }
 
-    /// - Parameter hex: the secret in hexadecimal digits.
-    /// - Returns: nil unless there are exactly as many digits as the suite's secrets have.
-    init?(_ suite: RecordSuite, hex: UnsafeRawBufferPointer) {
+    /// - Returns: nil unless there are exactly as many bytes as the suite's secrets have.
+    init?(_ suite: RecordSuite, _ secret: UnsafeRawBufferPointer) {
         self.init(suite)
-        guard unsafe hex.count == 2 * bytes.count else { return nil }
-        for index in unsafe 0..<bytes.count {
-            guard let high = unsafe Self.digit(hex[2 * index]),
-                let low = unsafe Self.digit(hex[2 * index + 1])
-            else { return nil }
-            unsafe bytes[index] = high << 4 | low
-        }
+        guard unsafe secret.count == bytes.count else { return nil }
+        unsafe bytes.copyMemory(from: secret)
     }
 
     deinit {
@@ -71,59 +62,28 @@ struct TrafficSecret: ~Copyable {
         unsafe bytes.deallocate()
     }
 
-    private static func digit(_ character: UInt8) -> UInt8? {
-        switch character {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0")
-        case UInt8(ascii: "a")...UInt8(ascii: "f"): character - UInt8(ascii: "a") + 10
-        case UInt8(ascii: "A")...UInt8(ascii: "F"): character - UInt8(ascii: "A") + 10
-        default: nil
-        }
-    }
-
     /// HKDF-Expand-Label with an empty context (RFC 8446 §7.1).
-    func expand(_ label: StaticString, into target: UnsafeMutableRawBufferPointer) throws(TLSError) {
-        ErrorQueue.clear()
-        guard let context = unsafe EVP_KDF_CTX_new(Algorithms.shared.derivation) else {
-            throw .library(ErrorQueue.take())
-        }
-        defer { unsafe EVP_KDF_CTX_free(context) }
-        var mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY
-        let isDone = unsafe withUnsafeMutablePointer(to: &mode) { mode in
-            let parameters = unsafe [
-                OSSL_PARAM_construct_int(Self.modeName.pointer, mode),
-                OSSL_PARAM_construct_utf8_string(Self.digestName.pointer, suite.digest.pointer, 0),
-                OSSL_PARAM_construct_octet_string(Self.keyName.pointer, bytes.baseAddress, bytes.count),
-                Self.octets(Self.prefixName, Self.prefix), Self.octets(Self.labelName, label),
-                OSSL_PARAM_construct_end(),
-            ]
-            return unsafe EVP_KDF_derive(context, target.baseAddress, target.count, parameters)
-        }
-        guard isDone == 1 else { throw .library(ErrorQueue.take()) }
+    ///
+    /// - Parameter label: of those of the RFC, which all have room.
+    func expand(_ label: StaticString, into target: UnsafeMutableRawBufferPointer) {
+        let isDone = unsafe KeySchedule.expand(
+            suite, UnsafeRawBufferPointer(bytes), prefix: Self.prefix.bytes, label: label.bytes,
+            context: UnsafeRawBufferPointer(start: nil, count: 0), into: target)
+        precondition(isDone, "a label or a key of TLS 1.3 is short")
     }
 
-    private static func octets(_ name: StaticString, _ value: StaticString) -> OSSL_PARAM {
-        unsafe OSSL_PARAM_construct_octet_string(name.pointer, value.pointer, value.utf8CodeUnitCount)
-    }
-
-    // Names of parameters (EVP_KDF-TLS13_KDF(7)), at addresses that stay.
-    private static let modeName: StaticString = "mode"
-    private static let digestName: StaticString = "digest"
-    private static let keyName: StaticString = "key"
-    private static let prefixName: StaticString = "prefix"
-    private static let labelName: StaticString = "label"
     private static let prefix: StaticString = "tls13 "
 
     /// The secret of the next key (RFC 8446 §7.2).
-    func next() throws(TLSError) -> TrafficSecret {
+    func next() -> TrafficSecret {
         let secret = TrafficSecret(suite)
-        try unsafe expand("traffic upd", into: secret.bytes)
+        unsafe expand("traffic upd", into: secret.bytes)
         return secret
     }
 }
 
 extension StaticString {
-    /// libcrypto takes it as mutable and only reads it.
-    fileprivate var pointer: UnsafeMutablePointer<CChar> {
-        unsafe UnsafeMutableRawPointer(mutating: utf8Start).assumingMemoryBound(to: CChar.self)
+    fileprivate var bytes: UnsafeRawBufferPointer {
+        unsafe UnsafeRawBufferPointer(start: utf8Start, count: utf8CodeUnitCount)
     }
 }

@@ -46,9 +46,10 @@ struct Opened: Equatable {
 }
 
 func trafficSecret(_ suite: RecordSuite, _ hex: String) throws -> TrafficSecret {
-    let digits = Array(hex.utf8)
+    let digits = hex.compactMap(\.hexDigitValue)
+    let bytes = stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
     var made: TrafficSecret?
-    unsafe digits.withUnsafeBytes { made = unsafe TrafficSecret(suite, hex: $0) }
+    unsafe bytes.withUnsafeBytes { made = unsafe TrafficSecret(suite, $0) }
     guard let secret = made.take() else { throw TLSError.library("no secret") }
     return secret
 }
@@ -683,7 +684,7 @@ private struct ModelPeer: ~Copyable {
                 return true
             }
             if request == 1 { hasAsked = true }
-            secret = try secret.next()
+            secret = secret.next()
             forger = try Forger(secret)
         default: end = .breach(Alert.unexpectedMessage)
         }
