@@ -162,20 +162,25 @@ private final class RequestParameters {
         unsafe list.append(OSSL_PARAM_construct_end())
     }
 
+    // swift-format-ignore
     deinit { for unsafe block in unsafe blocks { unsafe block.deallocate() } }
 
+    // swift-format-ignore
     private func name(_ text: String) -> UnsafeMutablePointer<CChar> {
         let bytes = UnsafeMutableRawBufferPointer.allocate(
             byteCount: text.utf8.count + 1, alignment: 1)
         unsafe bytes.copyBytes(from: Array(text.utf8) + [0])
         unsafe blocks.append(bytes)
+        // swift-format-ignore: NeverForceUnwrap
         return unsafe bytes.bindMemory(to: CChar.self).baseAddress!
     }
 
+    // swift-format-ignore
     private func keep(_ value: Int32) -> UnsafeMutableRawPointer {
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 4, alignment: 4)
         unsafe bytes.storeBytes(of: value, as: Int32.self)
         unsafe blocks.append(bytes)
+        // swift-format-ignore: NeverForceUnwrap
         return bytes.baseAddress!
     }
 }
