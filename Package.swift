@@ -43,6 +43,7 @@ let package = Package(
         shim("CNGHTTP2", links: "nghttp2"),
         shim("CYAML", links: "yaml"),
         shim("CJansson", links: "jansson"),
+        shim("CRE2", links: "re2", "stdc++"),
 
         library("Address"),
         library("Encodings"),
@@ -53,6 +54,7 @@ let package = Package(
         library("EventLoop", "Linux", "Log", "Metrics"),
         library("Mesh", "Address"),
         library("Decision", "Address", "Mesh"),
+        library("Routing", "CRE2", "Address"),
         library("HTTP2", "CNGHTTP2"),
         library("HTTP1"),
         library("HTTPTranslation", "HTTP1", "HTTP2"),
@@ -99,6 +101,7 @@ let package = Package(
         tests("EventLoop", "Linux", "Log", "Metrics"),
         tests("Mesh", "Address"),
         tests("Decision", "Mesh", "Address"),
+        tests("Routing", "Address"),
         tests("HTTP2"),
         tests("HTTP1"),
         tests("HTTPTranslation", "HTTP1", "HTTP2"),
@@ -125,6 +128,10 @@ let package = Package(
         .executableTarget(
             name: "protobuf-interop", dependencies: ["Protobuf", "Wire", "TestMessages", "TestSupport"],
             path: "Tests/Support/protobuf-interop", swiftSettings: swift),
+        .executableTarget(
+            name: "routing-interop", dependencies: ["Routing", "Documents"],
+            path: "Tests/Support/routing-interop",
+            swiftSettings: swift),
         .executableTarget(
             name: "grpc-interop",
             dependencies: ["Address", "Linux", "EventLoop", "TLS", "HTTP2", "Transport", "GRPC"],
@@ -166,5 +173,6 @@ let package = Package(
         tests(
             "ControlPlane", "Address", "Linux", "Mesh", "Wire", "TLS", "Manifests", "Compiler", "Documents",
             "Protobuf"),
-    ]
+    ],
+    cxxLanguageStandard: .cxx17
 )
