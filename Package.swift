@@ -140,6 +140,9 @@ let package = Package(
         .executableTarget(
             name: "http2-allocations", dependencies: ["CAllocations", "HTTP2"],
             path: "Tests/Support/http2-allocations", swiftSettings: swift),
+        .executableTarget(
+            name: "http1-interop", dependencies: ["CAllocations", "HTTP1"],
+            path: "Tests/Support/http1-interop", swiftSettings: swift),
         // The driver's own cost in bytes and requests, to compare before and after a change.
         .executableTarget(
             name: "transport-bench",

@@ -91,13 +91,13 @@ enum HeadWriter {
     }
 
     private static func appendDecimal(_ number: Int64, to output: inout [UInt8]) {
-        let start = output.count
-        var rest = max(0, number)
-        repeat {
-            output.append(UInt8(truncatingIfNeeded: 0x30 + rest % 10))
-            rest /= 10
-        } while rest > 0
-        output[start...].reverse()
+        let value = max(0, number)
+        var unit: Int64 = 1
+        while value / unit >= 10 { unit *= 10 }
+        while unit > 0 {
+            output.append(UInt8(truncatingIfNeeded: 0x30 + value / unit % 10))
+            unit /= 10
+        }
     }
 }
 
@@ -162,14 +162,12 @@ struct ContentWriter: Sendable {
             guard Int64(count) <= left else { throw .content }
             left -= Int64(count)
         case .chunked:
-            let start = output.count
-            var rest = count
-            repeat {
-                let digit = UInt8(truncatingIfNeeded: rest & 15)
+            var shift = (Int.bitWidth - count.leadingZeroBitCount - 1) & ~3
+            while shift >= 0 {
+                let digit = UInt8(truncatingIfNeeded: count >> shift & 15)
                 output.append(digit < 10 ? 0x30 + digit : 0x57 + digit)
-                rest >>= 4
-            } while rest > 0
-            output[start...].reverse()
+                shift -= 4
+            }
             output += "\r\n".utf8
         }
     }
