@@ -31,9 +31,12 @@ public struct HTTP1ServerSide: Sendable {
     /// The last response is complete: nothing more is read. Flush, close the writing side, and linger.
     public var isOver: Bool { response == .complete && !keepsAlive && !isTunnel }
 
-    /// Whether `next` has a use for more bytes. Without it, wait with reading until the response is complete.
+    /// Whether `next` has a use for more bytes. Without it, wait with reading until the response is complete. Behind a
+    /// request to change the protocol, bytes that come before the answer must be seen: they are refused.
     public var wantsInput: Bool {
-        isTunnel || !isOver && failure == nil && !(reader.isWhole && response != .complete)
+        if isTunnel { return true }
+        if isOver || failure != nil { return false }
+        return !reader.isWhole || response == .complete || changesProtocol && response == .awaited
     }
 
     /// A request has begun and is not whole: the deadline of slow senders runs.
@@ -153,6 +156,7 @@ public struct HTTP1ServerSide: Sendable {
         // where the next request begins would be a guess.
         let isUnsure =
             request?.expectsContinue == true && !sentContinue && !reader.hasContent && !reader.isWhole
+            || changesProtocol && hasBytesBehind
         keepsAlive =
             keepsAlive && failure == nil && request?.keepsAlive ?? false && head.keepsAlive && !isUnsure
             && !isConnect

@@ -268,6 +268,22 @@ struct ServerSideTests {
         }
     }
 
+    @Test func `an upgrade that is declined keeps the connection, unless more came with it`() throws {
+        let head = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        var driver = manual()
+        driver.feed(head)
+        #expect(driver.machine.wantsInput)
+        try respond(&driver, 200, endStream: true)
+        driver.feed("GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+        #expect(driver.heads.count == 2 && !driver.machine.wantsInput)
+
+        // Answered at once, before what is behind was looked at.
+        driver = ServerDriver()
+        driver.feed(head + "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+        #expect(driver.heads.count == 1 && driver.machine.isOver)
+        #expect(text(driver.output).contains("connection: close"))
+    }
+
     @Test func `CONNECT opens a tunnel by 2xx and closes by anything else`() throws {
         var driver = manual()
         driver.feed("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n")
