@@ -138,6 +138,10 @@ let package = Package(
             path: "Tests/Support/grpc-interop", swiftSettings: swift),
         .target(name: "CAllocations", path: "Tests/Support/CAllocations"),
         .executableTarget(
+            name: "routing-cost", dependencies: ["CAllocations", "Routing"],
+            path: "Tests/Support/routing-cost",
+            swiftSettings: swift),
+        .executableTarget(
             name: "http2-allocations", dependencies: ["CAllocations", "HTTP2"],
             path: "Tests/Support/http2-allocations", swiftSettings: swift),
         .executableTarget(

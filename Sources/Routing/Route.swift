@@ -1,3 +1,5 @@
+import Glibc  // links libm, which the rounding of shares is made of
+
 /// A rule with what it says to do: the first rule of a host that has a match that holds is the one that counts.
 public struct Route: Hashable, Sendable {
     /// Where it was written.
