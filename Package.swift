@@ -77,7 +77,7 @@ let package = Package(
             "HTTP1", "HTTP2", "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry", "Wire",
             "Mesh"),
         library("Documents", "CYAML", "CJansson", "Encodings"),
-        library("Manifests", "Documents", "Address"),
+        library("Manifests", "Documents", "Address", "Routing"),
         library("Compiler", "Manifests", "Documents", "Address", "Mesh"),
         library(
             "ControlPlane", "Address", "Encodings", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS",
@@ -174,7 +174,7 @@ let package = Package(
             "NodeAgent", "Address", "Linux", "Log", "Metrics", "EventLoop", "HTTP1", "Options", "Discovery",
             "Mesh", "Decision", "Capture", "TLS", "Transport"),
         tests("Documents"),
-        tests("Manifests", "Documents", "Address"),
+        tests("Manifests", "Documents", "Address", "Routing"),
         tests("Compiler", "Manifests", "Documents", "Mesh", "Address"),
         tests("Commands", "Documents", "Linux", "Manifests", "Compiler"),
         tests(

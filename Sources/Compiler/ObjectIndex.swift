@@ -15,6 +15,8 @@ struct ObjectIndex {
     private(set) var authorizationPolicies: [AuthorizationPolicy] = []
     private(set) var serviceEntries: [ServiceEntryManifest] = []
     private(set) var workloadEntries: [WorkloadEntryManifest] = []
+    /// What is read and held to its schema, and does not route anything yet.
+    private(set) var unappliedRoutes: [Manifest] = []
     private(set) var waypoints = WaypointIndex([], [], [:], network: "")
 
     init(_ store: ObjectStore, _ environment: Environment) {
@@ -36,7 +38,9 @@ struct ObjectIndex {
             case .workloadEntry(let object): workloadEntries.append(object)
             case .gateway(let object): gateways.append(object)
             case .gatewayClass(let object): classes.append(object)
-            case .serviceAccount, .secret, .configMap: break
+            case .virtualService, .destinationRule, .httpRoute, .grpcRoute, .tcpRoute, .tlsRoute:
+                unappliedRoutes.append(manifest)
+            case .serviceAccount, .secret, .configMap, .referenceGrant: break
             }
         }
         waypoints = WaypointIndex(gateways, classes, namespaces, network: network)
@@ -127,8 +131,20 @@ extension ObjectIndex {
                 }
             }
         }
+        for manifest in unappliedRoutes {
+            warn(manifest.meta, "\(manifest.key) is not applied: \(consequence(of: manifest))")
+        }
         result += waypointWarnings() + sameNodeWarnings()
         return result + sharedAddressWarnings()
+    }
+
+    private func consequence(of unapplied: Manifest) -> String {
+        switch unapplied {
+        case .virtualService:
+            "its routes, retries, timeouts and mirrors have no effect, and connections are balanced over all endpoints"
+        case .destinationRule: "its subsets, connection limits and outlier detection have no effect"
+        default: "traffic is not routed by it"
+        }
     }
 
     /// Two pods of one address: whoever connects to it cannot know whom they reach.

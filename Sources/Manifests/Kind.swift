@@ -15,6 +15,13 @@ public enum Kind: String, CaseIterable, Sendable {
     case gatewayClass = "GatewayClass"
     case serviceEntry = "ServiceEntry"
     case workloadEntry = "WorkloadEntry"
+    case virtualService = "VirtualService"
+    case destinationRule = "DestinationRule"
+    case httpRoute = "HTTPRoute"
+    case grpcRoute = "GRPCRoute"
+    case tcpRoute = "TCPRoute"
+    case tlsRoute = "TLSRoute"
+    case referenceGrant = "ReferenceGrant"
 
     /// The API group; empty for the core.
     public var group: String {
@@ -23,8 +30,9 @@ public enum Kind: String, CaseIterable, Sendable {
         case .deployment: "apps"
         case .endpointSlice: "discovery.k8s.io"
         case .peerAuthentication, .authorizationPolicy: "security.istio.io"
-        case .gateway, .gatewayClass: "gateway.networking.k8s.io"
-        case .serviceEntry, .workloadEntry: "networking.istio.io"
+        case .gateway, .gatewayClass, .httpRoute, .grpcRoute, .tcpRoute, .tlsRoute, .referenceGrant:
+            "gateway.networking.k8s.io"
+        case .serviceEntry, .workloadEntry, .virtualService, .destinationRule: "networking.istio.io"
         }
     }
 
@@ -33,7 +41,11 @@ public enum Kind: String, CaseIterable, Sendable {
         switch self {
         case .endpointSlice: ["v1", "v1beta1"]
         case .peerAuthentication, .authorizationPolicy, .gateway, .gatewayClass: ["v1", "v1beta1"]
-        case .serviceEntry, .workloadEntry: ["v1", "v1beta1", "v1alpha3"]
+        case .serviceEntry, .workloadEntry, .virtualService, .destinationRule: ["v1", "v1beta1", "v1alpha3"]
+        case .httpRoute, .referenceGrant: ["v1", "v1beta1"]
+        case .grpcRoute: ["v1", "v1alpha2"]
+        case .tcpRoute: ["v1alpha2", "v1"]
+        case .tlsRoute: ["v1", "v1alpha3", "v1alpha2"]
         default: ["v1"]
         }
     }

@@ -17,6 +17,13 @@ public enum Manifest: Hashable, Sendable {
     case gatewayClass(GatewayClassManifest)
     case serviceEntry(ServiceEntryManifest)
     case workloadEntry(WorkloadEntryManifest)
+    case virtualService(VirtualService)
+    case destinationRule(DestinationRule)
+    case httpRoute(HTTPRouteManifest)
+    case grpcRoute(GRPCRouteManifest)
+    case tcpRoute(StreamRouteManifest)
+    case tlsRoute(StreamRouteManifest)
+    case referenceGrant(ReferenceGrant)
 
     public var meta: ObjectMeta {
         switch self {
@@ -35,6 +42,13 @@ public enum Manifest: Hashable, Sendable {
         case .gatewayClass(let object): object.meta
         case .serviceEntry(let object): object.meta
         case .workloadEntry(let object): object.meta
+        case .virtualService(let object): object.meta
+        case .destinationRule(let object): object.meta
+        case .httpRoute(let object): object.meta
+        case .grpcRoute(let object): object.meta
+        case .tcpRoute(let object): object.meta
+        case .tlsRoute(let object): object.meta
+        case .referenceGrant(let object): object.meta
         }
     }
 
@@ -55,6 +69,13 @@ public enum Manifest: Hashable, Sendable {
         case .gatewayClass: .gatewayClass
         case .serviceEntry: .serviceEntry
         case .workloadEntry: .workloadEntry
+        case .virtualService: .virtualService
+        case .destinationRule: .destinationRule
+        case .httpRoute: .httpRoute
+        case .grpcRoute: .grpcRoute
+        case .tcpRoute: .tcpRoute
+        case .tlsRoute: .tlsRoute
+        case .referenceGrant: .referenceGrant
         }
     }
 
@@ -144,6 +165,13 @@ public struct ManifestFile: Sendable {
         case .gatewayClass: GatewayClassManifest(top, meta).map { .gatewayClass($0) }
         case .serviceEntry: ServiceEntryManifest(top, meta).map { .serviceEntry($0) }
         case .workloadEntry: WorkloadEntryManifest(top, meta).map { .workloadEntry($0) }
+        case .virtualService: VirtualService(top, meta).map { .virtualService($0) }
+        case .destinationRule: DestinationRule(top, meta).map { .destinationRule($0) }
+        case .httpRoute: HTTPRouteManifest(top, meta).map { .httpRoute($0) }
+        case .grpcRoute: GRPCRouteManifest(top, meta).map { .grpcRoute($0) }
+        case .tcpRoute: StreamRouteManifest(top, meta, hasHostnames: false).map { .tcpRoute($0) }
+        case .tlsRoute: StreamRouteManifest(top, meta, hasHostnames: true).map { .tlsRoute($0) }
+        case .referenceGrant: ReferenceGrant(top, meta).map { .referenceGrant($0) }
         }
     }
 

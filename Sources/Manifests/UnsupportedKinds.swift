@@ -15,18 +15,12 @@ enum UnsupportedKinds {
     private static let consequences: [String: String] = [
         "security.istio.io/RequestAuthentication":
             "no token is validated: requests with and without tokens pass alike",
-        "networking.istio.io/VirtualService":
-            "its routes, retries, timeouts and mirrors are not applied: connections are balanced over all endpoints",
-        "networking.istio.io/DestinationRule":
-            "its subsets, connection limits and outlier detection are not applied",
         "networking.istio.io/Gateway": "no ingress is configured by it",
         "networking.istio.io/WorkloadGroup": "no workload is made of it",
         "networking.istio.io/Sidecar":
             "it limits sidecars, of which an ambient mesh has none; egress is not restricted by it",
         "networking.istio.io/EnvoyFilter": "there is no Envoy that it could patch",
         "networking.istio.io/ProxyConfig": "there is no sidecar that it could configure",
-        "gateway.networking.k8s.io/HTTPRoute": "requests are not routed by it",
-        "gateway.networking.k8s.io/GRPCRoute": "requests are not routed by it",
         "extensions.istio.io/WasmPlugin": "no WebAssembly is run: what it should check is not checked",
         "linkerd.io/ServiceProfile":
             "it belongs to another mesh: its routes, retries and timeouts are not applied",

@@ -172,8 +172,8 @@ struct ManifestTests {
             "m.yaml:2:7: warning: kind: RequestAuthentication (security.istio.io/v1) is not supported: no token is validated"
         ),
         (
-            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}",
-            "its routes, retries, timeouts and mirrors are not applied"
+            "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}",
+            "egress is not restricted by it"
         ),
         ("apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: a}", "it has no effect on the mesh"),
         (

@@ -517,12 +517,12 @@ def test_the_root_outlives_a_restart_and_its_key_is_private(control):
 def test_a_wrong_configuration_at_the_start_is_status_2_with_the_place(program, tmp_path):
     (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: A}\n---\nkind: [")
     (tmp_path / "b.yaml").write_text(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n")
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}\n")
     done = subprocess.run([program, "--config", tmp_path, "--check"], capture_output=True, text=True)
     assert done.returncode == 2
     assert f"{tmp_path}/a.yaml:3:18: metadata.name: a name" in done.stderr
     assert f"{tmp_path}/a.yaml:6:1: did not find" in done.stderr, "told together with the document before"
-    assert f"{tmp_path}/b.yaml:2:7: warning: kind: VirtualService" in done.stderr
+    assert f"{tmp_path}/b.yaml:2:7: warning: kind: Sidecar" in done.stderr
     (tmp_path / "a.yaml").unlink()
     done = subprocess.run([program, "--config", tmp_path, "--check"], capture_output=True, text=True)
     assert done.returncode == 0 and "warning" in done.stderr
