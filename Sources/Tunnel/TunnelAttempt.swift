@@ -34,8 +34,8 @@ public protocol FirstBytes: AnyObject {
 public enum TunnelOutcome {
     /// The peer is connected to its application. The stream waits for a relay, or to be reset.
     case opened(TunnelStream, headers: HeaderBlock, peer: PeerCertificate?)
-    /// No application has had any of it: another endpoint may be tried. One of `connectFailed`, `hboneTimedOut`, `tlsFailed`, `http2Failed`, `refusedByPeer`,
-    /// `identityUnavailable`, `limitReached`.
+    /// No application has had any of it: another endpoint may be tried. One of `connectFailed`, `hboneTimedOut`, `tlsFailed`,
+    /// `http2Failed`, `refusedByPeer`, `identityUnavailable`, `limitReached`.
     case failed(CloseReason)
     /// The first bytes were sent, and nobody knows whether an application has them: nothing may be tried again, or a request
     /// might reach two.
