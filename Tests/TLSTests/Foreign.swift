@@ -37,8 +37,10 @@ enum Foreign {
         unsafe X509_set_pubkey(draft, key.handle.pointer)
         unsafe X509_set_issuer_name(draft, X509_get_subject_name(issuer))
         if let subject {
-            unsafe X509_NAME_add_entry_by_txt(
-                X509_get_subject_name(draft), "CN", MBSTRING_UTF8, Array(subject.utf8), -1, -1, 0)
+            let isNamed = unsafe X509_NAME_add_entry_by_txt(
+                X509_get_subject_name(draft), "CN", MBSTRING_UTF8, Array(subject.utf8),
+                Int32(subject.utf8.count), -1, 0)
+            precondition(isNamed == 1, "the name was not taken")
         }
         for (kind, value) in extensions {
             let made = unsafe X509V3_EXT_conf_nid(nil, nil, kind, value)
