@@ -113,8 +113,9 @@ async def deaf(reader, writer):
 async def http(reader, writer):
     while (await reader.readline()).strip():
         pass
-    body = writer.get_extra_info("peername")[0].removeprefix("::ffff:").encode()
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
+    peer, own = (writer.get_extra_info(name)[0].removeprefix("::ffff:").encode() for name in ("peername", "sockname"))
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nx-served-by: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (own, len(peer)) + peer)
     writer.close()
 
 
