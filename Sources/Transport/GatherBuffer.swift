@@ -5,7 +5,7 @@ import EventLoop
 /// Memory is borrowed from the loop with the first byte, a small buffer as long as that is enough, and given back with the
 /// last: an idle channel holds none.
 @safe
-struct GatherBuffer: ~Copyable {
+public struct GatherBuffer: ~Copyable {
     private let pool: BufferPool
     private var memory: UnsafeMutableRawBufferPointer?
     private var start = 0
@@ -14,9 +14,9 @@ struct GatherBuffer: ~Copyable {
     /// The most a channel gathers: what one send takes. 512 KiB in place of 256, and as much at a read, saved 3 to 6 % of
     /// a tunnel's CPU on bulk, and a quarter of what channels over the loopback cost. A KiB less than the memory has, so that
     /// as records it still fits into 512 KiB, and not into the next power of two.
-    static let capacity = BufferPool.Size.huge.rawValue - 1_024
+    public static let capacity = BufferPool.Size.huge.rawValue - 1_024
 
-    init(_ pool: BufferPool) {
+    public init(_ pool: BufferPool) {
         self.pool = pool
     }
 
@@ -24,17 +24,17 @@ struct GatherBuffer: ~Copyable {
         if let memory = unsafe memory { unsafe pool.give(memory) }
     }
 
-    var count: Int { end - start }
-    var isEmpty: Bool { start == end }
+    public var count: Int { end - start }
+    public var isEmpty: Bool { start == end }
 
     /// What waits, in order; valid until the next mutation.
-    var bytes: UnsafeRawBufferPointer {
+    public var bytes: UnsafeRawBufferPointer {
         guard let memory = unsafe memory else { return unsafe UnsafeRawBufferPointer(start: nil, count: 0) }
         return unsafe UnsafeRawBufferPointer(rebasing: memory[start..<end])
     }
 
     /// The free part behind what waits; valid until the next mutation.
-    var room: UnsafeMutableRawBufferPointer {
+    public var room: UnsafeMutableRawBufferPointer {
         guard let memory = unsafe memory else {
             return unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
         }
@@ -44,7 +44,7 @@ struct GatherBuffer: ~Copyable {
     /// Tries to have room for `wanted` bytes; there may be less, for capacity and the loop's budget are bounded.
     ///
     /// - Parameter isUrgent: frames without which the connection cannot live or end; they get a small buffer at least.
-    mutating func makeRoom(_ wanted: Int, isUrgent: Bool = false) {
+    public mutating func makeRoom(_ wanted: Int, isUrgent: Bool = false) {
         guard let held = unsafe memory else {
             let size: BufferPool.Size = wanted <= BufferPool.Size.small.rawValue ? .small : .huge
             unsafe memory = pool.take(size) ?? (isUrgent ? pool.takeAlways(.small) : nil)
@@ -69,21 +69,21 @@ struct GatherBuffer: ~Copyable {
     }
 
     /// Adds bytes that were written to `room`.
-    mutating func append(_ byteCount: Int) {
+    public mutating func append(_ byteCount: Int) {
         unsafe precondition(
             byteCount >= 0 && byteCount <= room.count, "more bytes gathered than there is room")
         end += byteCount
     }
 
     /// Forgets bytes that were sealed or sent.
-    mutating func removeFirst(_ byteCount: Int) {
+    public mutating func removeFirst(_ byteCount: Int) {
         precondition(byteCount >= 0 && byteCount <= count, "more bytes sent than gathered")
         start += byteCount
         if start == end { giveBack() }
     }
 
     /// Gives the memory back when nothing is in it.
-    mutating func giveBack() {
+    public mutating func giveBack() {
         guard start == end, let held = unsafe memory else { return }
         unsafe pool.give(held)
         unsafe memory = nil
@@ -91,7 +91,7 @@ struct GatherBuffer: ~Copyable {
     }
 
     /// Forgets everything.
-    mutating func clear() {
+    public mutating func clear() {
         start = end
         giveBack()
     }

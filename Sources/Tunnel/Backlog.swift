@@ -82,6 +82,24 @@ struct Backlog: ~Copyable {
         return .bytes(written)
     }
 
+    /// Sends what waits.
+    ///
+    /// - Returns: how many bytes the channel took; when some still wait, it will say that it is writable.
+    mutating func flush(to channel: some ByteChannel) -> Int {
+        var sent = 0
+        while byteCount > 0 {
+            let chunk = chunks[first]
+            let bytes = unsafe UnsafeRawBufferPointer(rebasing: chunk.buffer[chunk.start..<chunk.end])
+            let count = unsafe channel.send(bytes)
+            sent += count
+            byteCount -= count
+            chunks[first].start += count
+            guard count == bytes.count else { break }
+            giveFirst()
+        }
+        return sent
+    }
+
     /// Forgets everything.
     mutating func clear() {
         while first < chunks.count { giveFirst() }

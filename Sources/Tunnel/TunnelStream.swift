@@ -11,6 +11,7 @@ public final class TunnelStream: HTTP2Stream {
         case attempt(TunnelAttempt)
         case request(TunnelRequest)
         case relay(StreamRelay)
+        case bytes(any ByteChannelDelegate)
         case none
     }
 
@@ -52,21 +53,47 @@ public final class TunnelStream: HTTP2Stream {
     }
 
     public override func dataReceived(_ bytes: UnsafeRawBufferPointer, endStream: Bool) {
-        guard case .relay(let relay) = holder else { return unsafe keep(bytes) }
-        unsafe relay.received(bytes)
-        if endStream { relay.remoteEnded() }
+        switch holder {
+        case .relay(let relay):
+            unsafe relay.received(bytes)
+            if endStream { relay.remoteEnded() }
+        case .bytes(let delegate):
+            if unsafe !bytes.isEmpty { unsafe delegate.received(bytes) }
+            // Behind what this read brought.
+            if endStream { tellEnd() }
+        case .attempt, .request, .none: unsafe keep(bytes)
+        }
     }
 
     public override func trailersReceived(_ trailers: HeaderBlock) {
-        if case .relay(let relay) = holder { relay.remoteEnded() }
+        switch holder {
+        case .relay(let relay): relay.remoteEnded()
+        case .bytes: tellEnd()
+        case .attempt, .request, .none: break
+        }
     }
 
     public override func batchEnded() {
-        if case .relay(let relay) = holder { relay.batchEnded() }
+        switch holder {
+        case .relay(let relay): relay.batchEnded()
+        case .bytes(let delegate): delegate.batchEnded()
+        case .attempt, .request, .none: break
+        }
     }
 
     public override func writable() {
-        if case .relay(let relay) = holder { relay.writable() }
+        switch holder {
+        case .relay(let relay): relay.writable()
+        case .bytes(let delegate): delegate.writable()
+        case .attempt, .request, .none: break
+        }
+    }
+
+    /// What came before the end is handed over whole first.
+    private func tellEnd() {
+        guard case .bytes(let delegate) = holder else { return }
+        delegate.batchEnded()
+        if case .bytes(let current) = holder { current.remoteEnded() }
     }
 
     public override func closed(_ reason: StreamClose) {
@@ -80,6 +107,8 @@ public final class TunnelStream: HTTP2Stream {
         case .attempt(let attempt): attempt.streamClosed(reason)
         case .request(let request): request.streamClosed()
         case .relay(let relay): relay.streamClosed(reason)
+        case .bytes(let delegate):
+            delegate.closed(ByteChannelClose(reason, isRemoteEnded: isRemoteEnded))
         case .none: break
         }
     }
@@ -103,12 +132,21 @@ public final class TunnelStream: HTTP2Stream {
         return EarlyContent(parts: early)
     }
 
+    /// As `attach`, for who knows it as a byte channel.
+    func attach(_ delegate: any ByteChannelDelegate) -> EarlyContent {
+        holder = .bytes(delegate)
+        defer { early = [] }
+        return EarlyContent(parts: early)
+    }
+
     func detach() { holder = .none }
 }
 
 /// Content that waited for its relay.
 struct EarlyContent {
     fileprivate let parts: [[UInt8]]
+
+    var isEmpty: Bool { parts.isEmpty }
 
     func forEach(_ body: (UnsafeRawBufferPointer) -> Void) {
         for part in parts { unsafe part.withUnsafeBytes { unsafe body($0) } }
