@@ -67,7 +67,7 @@ class Waypoint:
         self.key, self.chain = lab.ca.files(lab.files, "waypoint", WAYPOINT)
         self.file.write_text(json.dumps(self.configuration()))
         self.program = lab.program("waypoint", lab.waypoint.netns, [
-            ENVOY, "-c", self.file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"])
+            ENVOY, "-c", self.file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--file-flush-interval-msec", "100"])
 
     def start(self):
         self.program.start()
