@@ -30,8 +30,10 @@ public enum WarrenCommand {
         "log-format", environment: ["WARREN_LOG_FORMAT"], placeholder: "text|json",
         help: "the form of the daemons' logs"
     )
-    private static let tokenNode = Option<String>.required(
+    private static let tokenNode = Option<String?>.optional(
         "node", placeholder: "NAME", help: "the node that the token lets in")
+    private static let tokenWaypoint = Option<String?>.optional(
+        "waypoint", placeholder: "NAMESPACE/NAME", help: "the waypoint that the token lets in")
     private static let life = Option<Duration>.defaulted(
         "ttl", to: .seconds(3_600), placeholder: "SPAN", help: "how long it may be used: 15m, 1h, 7d")
 
@@ -75,15 +77,21 @@ public enum WarrenCommand {
             Command.Example("the same by IPv6", "warren explain shop/mallory [fd97:0:2::11]:7777"),
         ])
     private static let token = Command(
-        "token", summary: "Make join tokens for nodes on other machines.",
+        "token", summary: "Make join tokens for nodes and waypoints on other machines.",
         subcommands: [
             Command(
-                "create", summary: "Make a token that lets one node join, and print it. It is a secret.",
-                options: [tokenNode.declaration, life.declaration, runDirectory.declaration],
+                "create",
+                summary: "Make a token that lets one node or waypoint join, and print it. It is a secret.",
+                options: [
+                    tokenNode.declaration, tokenWaypoint.declaration, life.declaration,
+                    runDirectory.declaration,
+                ],
                 examples: [
                     Command.Example(
                         "for node-b, within a quarter of an hour",
-                        "warren token create --node node-b --ttl 15m > token")
+                        "warren token create --node node-b --ttl 15m > token"),
+                    Command.Example(
+                        "for a waypoint", "warren token create --waypoint shop/waypoint > token"),
                 ])
         ])
     private static let completion = Command(
@@ -142,7 +150,8 @@ public enum WarrenCommand {
             return show(report.text(invocation[output]))
         case ["token", "create"]:
             let token = try TokenCommand.create(
-                runDirectory: invocation[runDirectory], node: invocation[tokenNode], life: invocation[life])
+                runDirectory: invocation[runDirectory], node: invocation[tokenNode],
+                waypoint: invocation[tokenWaypoint], life: invocation[life])
             return show(token + "\n")
         case ["completion"]:
             guard let shell = try choice(invocation.arguments.first, of: Shell.self) else { return 2 }

@@ -8,16 +8,20 @@ struct PolicyIndex {
     private(set) var warnings: [Problem] = []
     private var selecting: [(source: AuthorizationPolicy, selector: WorkloadSelector, name: NamespacedName)] =
         []
+    /// By waypoint.
+    private var targeting: [NamespacedName: [NamespacedName]] = [:]
     private let rootNamespace: String
 
     init(_ index: ObjectIndex) {
         rootNamespace = index.environment.rootNamespace
         for object in index.authorizationPolicies {
-            var conversion = PolicyConversion(object, index.environment)
+            let waypoints = index.waypoints.targets(of: object, rootNamespace: rootNamespace)
+            var conversion = PolicyConversion(object, index.environment, isWaypoints: !waypoints.isEmpty)
             let policy = conversion.convert()
             warnings += conversion.warnings
             guard let policy else { continue }
             policies.append(policy)
+            for waypoint in waypoints { targeting[waypoint, default: []].append(policy.name) }
             guard policy.scope == .workloadSelector, let selector = object.selector else { continue }
             selecting.append((object, selector, policy.name))
             let candidates =
@@ -31,6 +35,9 @@ struct PolicyIndex {
             }
         }
     }
+
+    /// The policies that target a waypoint, which its pods have to name.
+    func names(for waypoint: NamespacedName) -> [NamespacedName] { (targeting[waypoint] ?? []).sorted() }
 
     /// The policies with a selector that are for a workload: of its namespace, and of the root namespace.
     func names(for labels: [String: String], in namespace: String) -> [NamespacedName] {
@@ -49,18 +56,23 @@ struct PolicyConversion {
     private let source: AuthorizationPolicy
     private let environment: Environment
     private(set) var warnings: [Problem] = []
+    /// It targets a waypoint that there is.
+    private let isWaypoints: Bool
 
-    init(_ source: AuthorizationPolicy, _ environment: Environment) {
+    init(_ source: AuthorizationPolicy, _ environment: Environment, isWaypoints: Bool = false) {
         self.source = source
         self.environment = environment
+        self.isWaypoints = isWaypoints
     }
 
     private var isDeny: Bool { source.action == .deny }
 
     /// Nil when nodes have no part in it.
     mutating func convert() -> Policy? {
-        guard source.targets.isEmpty else {
-            warn("it targets a waypoint's traffic, and nothing enforces it before there is a waypoint")
+        guard source.targets.isEmpty || isWaypoints else {
+            warn(
+                "it targets the traffic of a service, or of a waypoint that does not exist: nothing enforces it"
+            )
             return nil
         }
         switch source.action {
@@ -85,7 +97,8 @@ struct PolicyConversion {
             rules += convert(rule, path: "spec.rules[\(number)]")
         }
         return Policy(
-            name: name, scope: source.isForWorkloads ? .workloadSelector : isRoot ? .global : .namespace,
+            name: name,
+            scope: source.isForWorkloads || isWaypoints ? .workloadSelector : isRoot ? .global : .namespace,
             action: isDeny ? .deny : .allow, rules: rules, isDryRun: source.isDryRun)
     }
 

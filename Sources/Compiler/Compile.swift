@@ -26,6 +26,7 @@ public func compile(_ store: ObjectStore, in environment: Environment = Environm
     let endpoints = EndpointIndex(index)
     let entries = ServiceEntryIndex(index)
     for service in entries.services { result.services[service.key] = service }
+    for service in index.waypoints.impliedServices { result.services[service.key] = service }
     for pod in index.pods.values.joined() {
         guard !pod.isTerminal else { continue }
         let isEnrolled = index.isEnrolled(pod)
@@ -34,7 +35,11 @@ public func compile(_ store: ObjectStore, in environment: Environment = Environm
             workload.services.merge(entries.services(of: pod.meta, labels: pod.meta.labels)) { first, _ in
                 first
             }
-            workload.authorizationPolicies = attached(pod.meta.labels, pod.meta.namespace)
+            // A waypoint asks the policies that target it, and none that selects pods.
+            workload.authorizationPolicies =
+                index.waypoints.waypoint(of: pod).map(policies.names)
+                ?? attached(
+                    pod.meta.labels, pod.meta.namespace)
             result.workloads[workload.uid] = workload
         }
         if isEnrolled, !pod.nodeName.isEmpty {
@@ -50,6 +55,7 @@ public func compile(_ store: ObjectStore, in environment: Environment = Environm
         result.workloads[entries.uid(of: entry)]?.authorizationPolicies = attached(
             entry.endpoint.labels, entry.meta.namespace)
     }
+    result.waypoints = index.waypointDeclarations()
     for node in result.localPods.keys { result.localPods[node]?.sort { $0.uid < $1.uid } }
 
     result.warnings = peerAuthentications.warnings + policies.warnings + endpoints.warnings + index.warnings()

@@ -17,7 +17,7 @@ struct ObjectIndex {
     private(set) var workloadEntries: [WorkloadEntryManifest] = []
     /// What is read and held to its schema, and does not route anything yet.
     private(set) var unappliedRoutes: [Manifest] = []
-    private(set) var waypoints = WaypointIndex([], [], [:], network: "")
+    private(set) var waypoints = WaypointIndex()
 
     init(_ store: ObjectStore, _ environment: Environment) {
         self.environment = environment
@@ -43,7 +43,9 @@ struct ObjectIndex {
             case .serviceAccount, .secret, .configMap, .referenceGrant: break
             }
         }
-        waypoints = WaypointIndex(gateways, classes, namespaces, network: network)
+        waypoints = WaypointIndex(
+            gateways, classes, namespaces, pods: pods, services: services, network: network,
+            clusterDomain: environment.clusterDomain)
     }
 
     /// The network of this cluster: a label of the root namespace. A pod's own label is not looked at, as Istio does.
@@ -52,11 +54,11 @@ struct ObjectIndex {
     }
 
     /// Whether a pod is to be in the mesh: its own label, or else its namespace's. Pods in the host's network, and
-    /// pods with a sidecar, cannot be.
+    /// pods with a sidecar, cannot be; a waypoint speaks HBONE by itself, and is captured by nobody.
     func isEnrolled(_ pod: PodManifest) -> Bool {
-        guard !pod.usesHostNetwork, pod.meta.annotations["sidecar.istio.io/status"] == nil else {
-            return false
-        }
+        guard !pod.usesHostNetwork, pod.meta.annotations["sidecar.istio.io/status"] == nil,
+            waypoints.waypoint(of: pod) == nil
+        else { return false }
         let label = "istio.io/dataplane-mode"
         if let own = pod.meta.labels[label] { return own == "ambient" }
         return namespaces[pod.meta.namespace]?.meta.labels[label] == "ambient"
@@ -134,7 +136,7 @@ extension ObjectIndex {
         for manifest in unappliedRoutes {
             warn(manifest.meta, "\(manifest.key) is not applied: \(consequence(of: manifest))")
         }
-        result += waypointWarnings() + sameNodeWarnings()
+        result += waypointWarnings() + waypointPodWarnings() + sameNodeWarnings()
         return result + sharedAddressWarnings()
     }
 

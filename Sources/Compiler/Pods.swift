@@ -7,8 +7,11 @@ func workload(_ pod: PodManifest, isEnrolled: Bool, _ endpoints: EndpointIndex, 
 {
     let environment = index.environment
     let meta = pod.meta
-    // `networking.istio.io/tunnel=http`: the application, or a sidecar beside it, speaks HBONE by itself.
-    let hasNativeTunnel = meta.labels["networking.istio.io/tunnel"]?.contains("http") ?? false
+    // `networking.istio.io/tunnel=http`: the application, or a sidecar beside it, speaks HBONE by itself. Waypoints that Istio
+    // deploys have it too; one of a directory is known by its Gateway.
+    let hasNativeTunnel =
+        meta.labels["networking.istio.io/tunnel"]?.contains("http") ?? false
+        || index.waypoints.waypoint(of: pod) != nil
     let isCaptured =
         switch environment.enrolment {
         case .declared: isEnrolled
@@ -31,7 +34,10 @@ func workload(_ pod: PodManifest, isEnrolled: Bool, _ endpoints: EndpointIndex, 
             of: meta, ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"],
             default: "latest"),
         kind: .pod, workloadName: workloadName, nativeTunnel: hasNativeTunnel,
-        applicationTunnel: index.waypoints.applicationTunnel(of: pod), services: endpoints.services(of: pod),
+        applicationTunnel: index.waypoints.applicationTunnel(of: pod),
+        services: endpoints.services(of: pod).merging(index.waypoints.impliedServices(of: pod)) { first, _ in
+            first
+        },
         status: isReady && !meta.isBeingDeleted ? .healthy : .unhealthy, clusterID: environment.clusterID,
         locality: index.locality(ofNode: pod.nodeName),
         networkMode: pod.usesHostNetwork ? .hostNetwork : .standard,

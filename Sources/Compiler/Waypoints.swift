@@ -26,14 +26,26 @@ struct WaypointIndex {
         "istio.io/mesh-controller", "warren.dev/waypoint-controller",
     ]
 
+    /// Says of which Gateway a Pod is a replica, or a Service the front.
+    static let gatewayLabel = "gateway.networking.k8s.io/gateway-name"
+    static let tunnelPort: UInt16 = 15_008
+
     private let gateways: [NamespacedName: GatewayManifest]
     private let classes: [String: GatewayClassManifest]
     private let namespaces: [String: NamespaceManifest]
     private let network: String
+    private let clusterDomain: String
+    /// The pods that run a waypoint, by its name.
+    private var replicas: [NamespacedName: [PodManifest]] = [:]
+    /// Waypoints that have a Service of their name.
+    private var fronted: Set<NamespacedName> = []
+
+    init() { self.init([], [], [:], pods: [:], services: [:], network: "", clusterDomain: "") }
 
     init(
         _ gateways: [GatewayManifest], _ classes: [GatewayClassManifest],
-        _ namespaces: [String: NamespaceManifest], network: String
+        _ namespaces: [String: NamespaceManifest], pods: [String: [PodManifest]],
+        services: [String: [ServiceManifest]], network: String, clusterDomain: String
     ) {
         self.gateways = Dictionary(
             gateways.map { (NamespacedName(namespace: $0.meta.namespace, name: $0.meta.name), $0) }
@@ -41,12 +53,37 @@ struct WaypointIndex {
         self.classes = Dictionary(classes.map { ($0.meta.name, $0) }) { first, _ in first }
         self.namespaces = namespaces
         self.network = network
+        self.clusterDomain = clusterDomain
+        for pod in pods.values.joined() where !pod.isTerminal && !pod.usesHostNetwork {
+            if let name = waypoint(of: pod) { replicas[name, default: []].append(pod) }
+        }
+        for service in services.values.joined() where service.type != .externalName {
+            let name = NamespacedName(namespace: service.meta.namespace, name: service.meta.name)
+            if self.gateways[name].map(isWaypoint) ?? false { fronted.insert(name) }
+        }
+    }
+
+    /// The waypoint that a pod runs, or nil.
+    func waypoint(of pod: PodManifest) -> NamespacedName? {
+        guard let name = pod.meta.labels[Self.gatewayLabel] else { return nil }
+        let key = NamespacedName(namespace: pod.meta.namespace, name: name)
+        return gateways[key].map(isWaypoint) == true ? key : nil
+    }
+
+    /// The waypoints there are, and where each runs.
+    var all: [NamespacedName: [PodManifest]] {
+        gateways.filter { isWaypoint($0.value) }.reduce(into: [:]) { result, entry in
+            result[entry.key] = replicas[entry.key] ?? []
+        }
     }
 
     /// - Parameter suffix: `-canary` for the second waypoint of a migration.
     func binding(_ meta: ObjectMeta, _ traffic: Traffic, suffix: String = "") -> Binding {
         // A waypoint's own pods and services are never sent through one.
-        guard meta.labels["gateway.networking.k8s.io/gateway-name"] == nil else { return .none }
+        guard meta.labels[Self.gatewayLabel] == nil,
+            !fronted.contains(NamespacedName(namespace: meta.namespace, name: meta.name))
+                || traffic != .service
+        else { return .none }
         let label = Self.useLabel + suffix
         var labels = meta.labels
         let isExplicit = labels[label] != nil
@@ -89,10 +126,25 @@ struct WaypointIndex {
         return [.init(destination: first, weight: 100 - weight), .init(destination: second, weight: weight)]
     }
 
+    /// The waypoints that a policy is for: Gateways of its own namespace, or, of the root namespace, all of a class.
+    func targets(of policy: AuthorizationPolicy, rootNamespace: String) -> [NamespacedName] {
+        policy.targets.flatMap { target -> [NamespacedName] in
+            switch target.kind {
+            case "Gateway":
+                let key = NamespacedName(namespace: policy.meta.namespace, name: target.name)
+                return gateways[key].map(isWaypoint) == true ? [key] : []
+            case "GatewayClass" where policy.meta.namespace == rootNamespace:
+                return gateways.filter { $0.value.className == target.name && isWaypoint($0.value) }.map(
+                    \.key)
+            default: return []
+            }
+        }
+    }
+
     /// How the pods of a waypoint want their traffic (annotation `ambient.istio.io/waypoint-inbound-binding`):
     /// `PROXY`, or `PROXY/port`.
     func applicationTunnel(of pod: PodManifest) -> Workload.ApplicationTunnel? {
-        guard let name = pod.meta.labels["gateway.networking.k8s.io/gateway-name"],
+        guard let name = pod.meta.labels[Self.gatewayLabel],
             let gateway = gateways[NamespacedName(namespace: pod.meta.namespace, name: name)]
         else { return nil }
         let annotation = "ambient.istio.io/waypoint-inbound-binding"
@@ -117,7 +169,7 @@ struct WaypointIndex {
 
     /// The listener of tunnels says who may attach.
     private func allows(_ gateway: GatewayManifest, _ namespace: String) -> Bool {
-        let listener = gateway.listeners.first { $0.protocolName == "HBONE" && $0.port == 15_008 }
+        let listener = gateway.listeners.first { $0.protocolName == "HBONE" && $0.port == Self.tunnelPort }
         switch listener?.allowed ?? .same {
         case .same: return gateway.meta.namespace == namespace
         case .all: return true
@@ -133,9 +185,37 @@ struct WaypointIndex {
         }
         let address = gateway.addresses.lazy.filter { $0.kind == .ip }.compactMap { IPAddress($0.value) }
             .first
-        return address.map {
-            GatewayAddress(destination: .address(NetworkAddress(network: network, address: $0.canonical)))
+        if let address {
+            return GatewayAddress(
+                destination: .address(NetworkAddress(network: network, address: address.canonical)))
         }
+        // Nobody gave it an address: then it is reached by its Service, and where it has none by its pods.
+        let name = NamespacedName(namespace: gateway.meta.namespace, name: gateway.meta.name)
+        guard fronted.contains(name) || replicas[name] != nil else { return nil }
+        return GatewayAddress(destination: .hostname(serviceKey(of: name)))
+    }
+
+    private func serviceKey(of waypoint: NamespacedName) -> NamespacedName {
+        NamespacedName(
+            namespace: waypoint.namespace,
+            name: "\(waypoint.name).\(waypoint.namespace).svc.\(clusterDomain)")
+    }
+
+    /// Services for waypoints that have pods and nothing before them: by these their replicas are found.
+    var impliedServices: [Service] {
+        replicas.keys.filter { !fronted.contains($0) }.map { name in
+            let key = serviceKey(of: name)
+            return Service(
+                name: name.name, namespace: name.namespace, hostname: key.name,
+                ports: [.init(servicePort: Self.tunnelPort, targetPort: Self.tunnelPort, appProtocol: .tcp)],
+                isCanonical: true)
+        }
+    }
+
+    /// What a waypoint's pod serves of them.
+    func impliedServices(of pod: PodManifest) -> [NamespacedName: [UInt16: UInt16]] {
+        guard let name = waypoint(of: pod), !fronted.contains(name) else { return [:] }
+        return [serviceKey(of: name): [Self.tunnelPort: Self.tunnelPort]]
     }
 }
 
@@ -158,5 +238,68 @@ extension ObjectIndex {
                 .warning, at: position,
                 "\(reason): traffic goes directly to the workloads, and no layer-7 policy is enforced")
         }
+    }
+}
+
+extension ObjectIndex {
+    /// The waypoints there are.
+    func waypointDeclarations() -> [NamespacedName: WaypointDeclaration] {
+        waypoints.all.mapValues { pods in
+            var declaration = WaypointDeclaration()
+            for pod in pods {
+                let annotation = pod.meta.annotations["warren.dev/netns"] ?? ""
+                declaration.replicas.append(
+                    .init(
+                        name: pod.meta.name, node: pod.nodeName,
+                        networkNamespace: annotation.isEmpty ? nil : annotation))
+                guard capturedPod(sharingAccountOf: pod) == nil else { continue }
+                declaration.identities.insert(
+                    Identity(
+                        trustDomain: environment.trustDomain, namespace: pod.meta.namespace,
+                        serviceAccount: pod.serviceAccountName))
+            }
+            declaration.replicas.sort { $0.name < $1.name }
+            return declaration
+        }
+    }
+
+    private func capturedPod(sharingAccountOf replica: PodManifest) -> PodManifest? {
+        pods[replica.meta.namespace]?.first {
+            $0.serviceAccountName == replica.serviceAccountName && !$0.isTerminal && isEnrolled($0)
+        }
+    }
+
+    /// Waypoints that cannot do what they are there for.
+    func waypointPodWarnings() -> [Problem] {
+        var result: [Problem] = []
+        for (name, replicas) in waypoints.all {
+            for pod in replicas {
+                func warn(_ message: String) {
+                    result.append(
+                        Problem(
+                            .warning, at: pod.meta.position,
+                            "Pod \(pod.meta.namespace)/\(pod.meta.name) \(message)"))
+                }
+                if let other = capturedPod(sharingAccountOf: pod) {
+                    warn(
+                        "of the waypoint \(name) has the service account \(pod.serviceAccountName), which the captured Pod \(other.meta.namespace)/\(other.meta.name) has too: the waypoint gets no certificate; give it an account of its own"
+                    )
+                }
+                if pod.addresses.isEmpty {
+                    warn("of the waypoint \(name) has no address yet and cannot be reached")
+                }
+            }
+            for service in services[name.namespace] ?? []
+            where service.meta.name == name.name && service.type != .externalName
+                && !service.tcpPorts.contains(where: { $0.port == WaypointIndex.tunnelPort })
+            {
+                result.append(
+                    Problem(
+                        .warning, at: service.meta.position,
+                        "Service \(name) is that of the waypoint and has no port \(WaypointIndex.tunnelPort): nobody reaches it"
+                    ))
+            }
+        }
+        return result
     }
 }

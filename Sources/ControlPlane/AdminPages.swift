@@ -1,6 +1,7 @@
 import Documents
 import HTTP1
 import Log
+import Mesh
 import Metrics
 
 /// The pages of the control component's admin socket.
@@ -69,11 +70,18 @@ public struct AdminPages {
     }
 
     private func makeToken(_ request: HTTP1Request) -> HTTP1Response {
-        guard let node = request.queryValues("node").last, !node.isEmpty else {
-            return HTTP1Response(status: 400, text: "the query has to name a node: ?node=NAME&ttl=SECONDS\n")
+        let callers =
+            request.queryValues("node").filter { !$0.isEmpty }.map(Caller.node)
+            + request.queryValues("waypoint").compactMap { NamespacedName($0).map(Caller.waypoint) }
+        guard callers.count == 1, let caller = callers.first else {
+            return HTTP1Response(
+                status: 400,
+                text:
+                    "the query has to name a node or a waypoint: ?node=NAME or ?waypoint=NAMESPACE/NAME, and &ttl=SECONDS\n"
+            )
         }
-        guard server.configuration.publication.resources.nodes.contains(node) else {
-            return HTTP1Response(status: 404, text: "no Node \(node) is in the configuration\n")
+        guard caller.isPart(of: server.configuration.publication.resources) else {
+            return HTTP1Response(status: 404, text: "no \(caller) is in the configuration\n")
         }
         let text = request.queryValues("ttl").last ?? "3600"
         guard let life = Int64(text), (1...TokenFiles.longestLife).contains(life) else {
@@ -82,7 +90,7 @@ public struct AdminPages {
                 text: "ttl has to be between 1 and \(TokenFiles.longestLife) seconds, not \(quoted(text))\n")
         }
         do {
-            return HTTP1Response(status: 200, text: try server.tokens.make(for: node, life: life))
+            return HTTP1Response(status: 200, text: try server.tokens.make(for: caller, life: life))
         } catch { return HTTP1Response(status: 500, text: "\(error)\n") }
     }
 }

@@ -5,7 +5,7 @@ import TLS
 /// Decides which certificates a caller gets, and makes them.
 ///
 /// What a certificate says is what the caller is entitled to, never what its request asks for: a node gets the identities
-/// of the live, enrolled pods that are bound to it, and its own.
+/// of the live, enrolled pods that are bound to it, and its own; a waypoint that of its service account, and its own.
 public struct CertificateIssuer: Sendable {
     public struct Refusal: Error, Equatable, CustomStringConvertible {
         public enum Kind: Sendable {
@@ -70,23 +70,29 @@ public struct CertificateIssuer: Sendable {
     func entitledURI(
         of caller: Caller, impersonating impersonated: String?, _ resources: MeshResources
     ) throws(Refusal) -> String {
-        let node =
-            switch caller {
-            case .node(let name): name
-            }
-        guard resources.nodes.contains(node) else {
-            throw Refusal(kind: .notEntitled, description: "node \(node) is not part of the configuration")
+        guard caller.isPart(of: resources) else {
+            throw Refusal(kind: .notEntitled, description: "\(caller) is not part of the configuration")
         }
-        guard let impersonated else { return NodeIdentity(trustDomain: trustDomain, node: node).uri }
+        guard let impersonated else { return caller.uri(trustDomain: trustDomain) }
         guard let identity = Identity(spiffe: impersonated) else {
             throw Refusal(kind: .invalid, description: "the identity asked for is not a workload's SPIFFE ID")
         }
-        guard identity.trustDomain == trustDomain, resources.identities[node]?.contains(identity) == true
-        else {
-            throw Refusal(
-                kind: .notEntitled,
-                description: "no live, enrolled pod of node \(node) has the identity \(identity)")
+        guard identity.trustDomain == trustDomain, isEntitled(caller, to: identity, resources) else {
+            let reason =
+                switch caller {
+                case .node: "no live, enrolled pod of \(caller) has the identity \(identity)"
+                case .waypoint:
+                    "no live pod of \(caller) has the identity \(identity), or a captured pod has it too"
+                }
+            throw Refusal(kind: .notEntitled, description: reason)
         }
         return identity.uri
+    }
+
+    private func isEntitled(_ caller: Caller, to identity: Identity, _ resources: MeshResources) -> Bool {
+        switch caller {
+        case .node(let name): resources.identities[name]?.contains(identity) ?? false
+        case .waypoint(let name): resources.waypoints[name]?.identities.contains(identity) ?? false
+        }
     }
 }

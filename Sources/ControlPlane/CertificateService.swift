@@ -27,14 +27,10 @@ final class CertificateService {
                 request.csr, to: caller, impersonating: impersonated, life: request.validityDuration,
                 resources)
             ControlMetrics.shared.issued.add()
-            let node =
-                switch caller {
-                case .node(let name): name
-                }
             registry.noteIssued(
                 NodeRegistry.Certificate(
                     uri: issued.uri, serial: issued.certificate.serial, notAfter: issued.certificate.notAfter,
-                    issuedAt: .now()), to: node)
+                    issuedAt: .now()), to: caller)
             Self.audit.info(
                 "certificate issued",
                 [

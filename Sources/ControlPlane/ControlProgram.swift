@@ -59,7 +59,7 @@ public enum ControlProgram {
         let tokenKey = try state.tokenKey()
         let tokens = TokenFiles(state, key: tokenKey)
         // Nodes are often started right behind it: their tokens are there before it says that it is ready.
-        try tokens.write(first.publication.resources.nodes, generation: first.generation)
+        try tokens.write(first.publication.resources.callers, generation: first.generation)
         try LogSystem.shared.start(
             invocation[ControlOptions.logLevel], invocation[ControlOptions.logFormat],
             to: try OutputFile.standardError())

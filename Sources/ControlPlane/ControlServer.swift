@@ -30,6 +30,8 @@ public final class ControlServer {
     private static let queueLimit = 256 << 20
     /// Streams of one node: two while a daemon is replaced, some more until dead connections are noticed.
     private static let streamLimit = 8
+    /// Streams of one waypoint, which has replicas.
+    private static let waypointStreamLimit = 256
     /// Seconds that its own certificate lasts; it is replaced at half of that.
     private static let serverCertificateLife: Int64 = 86_400
 
@@ -108,9 +110,9 @@ public final class ControlServer {
         noteConfiguration(after: old)
         let resources = next.publication.resources
         registry.keepOnly(resources.localPods)
-        registry.forgetCertificates(except: resources.nodes)
-        if resources.nodes != old.publication.resources.nodes {
-            tokens.writeInBackground(resources.nodes, generation: next.generation)
+        registry.forgetCertificates(except: resources.callers)
+        if resources.callers != old.publication.resources.callers {
+            tokens.writeInBackground(resources.callers, generation: next.generation)
         }
         for session in Array(registry.sessions.values) {
             session.publish(next.publication, changedAt: loop.now)
@@ -138,19 +140,17 @@ public final class ControlServer {
             case .failure(let status):
                 call.finish(status)
                 return RefusedCall()
-            case .success(.node(let node)):
-                guard configuration.publication.resources.nodes.contains(node) else {
-                    call.finish(
-                        GRPCStatus(.permissionDenied, "node \(node) is not part of the configuration"))
+            case .success(let caller):
+                guard caller.isPart(of: configuration.publication.resources) else {
+                    call.finish(GRPCStatus(.permissionDenied, "\(caller) is not part of the configuration"))
                     return RefusedCall()
                 }
-                guard registry.sessions(of: node).count < Self.streamLimit else {
-                    call.finish(
-                        GRPCStatus(.resourceExhausted, "node \(node) has \(Self.streamLimit) streams already")
-                    )
+                let limit = caller.node == nil ? Self.waypointStreamLimit : Self.streamLimit
+                guard registry.sessions(of: caller).count < limit else {
+                    call.finish(GRPCStatus(.resourceExhausted, "\(caller) has \(limit) streams already"))
                     return RefusedCall()
                 }
-                return DiscoverySession(call, node: node, registry, configuration.publication)
+                return DiscoverySession(call, caller, registry, configuration.publication)
             }
         }
         server.registerUnary(
@@ -182,7 +182,7 @@ public final class ControlServer {
             Logger(scope: "audit").limited(
                 .seconds(1), .warn, "caller refused",
                 ["peer": "\(Self.text(call.peerAddress))", "method": call.path, "reason": error])
-            return .failure(GRPCStatus(.unauthenticated, "no valid credentials of a node"))
+            return .failure(GRPCStatus(.unauthenticated, "no valid credentials of a node or a waypoint"))
         }
     }
 
@@ -217,7 +217,7 @@ public final class ControlServer {
         _ = loop.schedule(after: TokenFiles.refreshInterval) { [weak self] in
             guard let self else { return }
             tokens.writeInBackground(
-                configuration.publication.resources.nodes, generation: configuration.generation)
+                configuration.publication.resources.callers, generation: configuration.generation)
             scheduleTokenRefresh()
         }
     }

@@ -8,7 +8,7 @@ import Wire
 
 /// One proxy's stream of `AggregatedDiscoveryService/DeltaAggregatedResources`.
 final class DiscoverySession: GRPCServerHandler {
-    let node: String
+    let caller: Caller
     let since = WallClock.now()
     let peerAddress: SocketAddress?
     /// What the proxy calls itself, from its first request.
@@ -24,29 +24,33 @@ final class DiscoverySession: GRPCServerHandler {
     /// Bytes of a text of the proxy's that are kept and logged.
     private static let textLimit = 1_024
 
-    init(_ call: GRPCServerCall, node: String, _ registry: NodeRegistry, _ publication: Publication) {
+    init(_ call: GRPCServerCall, _ caller: Caller, _ registry: NodeRegistry, _ publication: Publication) {
         self.call = call
-        self.node = node
+        self.caller = caller
         self.registry = registry
         peerAddress = call.peerAddress
-        stream = DeltaStream(node: node, publication)
-        localPods = publication.resources.localPods[node] ?? []
+        stream = DeltaStream(node: caller.node, publication)
+        localPods = Self.localPods(of: caller, publication)
         registry.add(self)
         Self.logger.info(
-            "node connected",
-            ["node": node, "peer": "\(peerAddress.map(String.init(describing:)) ?? "-")"])
+            "proxy connected",
+            ["proxy": caller, "peer": "\(peerAddress.map(String.init(describing:)) ?? "-")"])
+    }
+
+    private static func localPods(of caller: Caller, _ publication: Publication) -> [LocalPod] {
+        caller.node.flatMap { publication.resources.localPods[$0] } ?? []
     }
 
     func status(of type: ResourceType) -> DeltaSubscription.Status? { stream.status(of: type) }
 
-    /// Sends what is new for this proxy; ends the stream when its node has left the configuration.
+    /// Sends what is new for this proxy; ends the stream when it has left the configuration.
     ///
     /// - Parameter changedAt: when the change was there to be sent.
     func publish(_ publication: Publication, changedAt: MonotonicTime) {
-        guard publication.resources.nodes.contains(node) else {
-            return call.finish(GRPCStatus(.permissionDenied, "node \(node) is not part of the configuration"))
+        guard caller.isPart(of: publication.resources) else {
+            return call.finish(GRPCStatus(.permissionDenied, "\(caller) is not part of the configuration"))
         }
-        localPods = publication.resources.localPods[node] ?? []
+        localPods = Self.localPods(of: caller, publication)
         for response in stream.publish(publication) {
             self.changedAt[response.typeURL] = changedAt
             send(response)
@@ -65,7 +69,7 @@ final class DiscoverySession: GRPCServerHandler {
         Self.logger.debug(
             "push",
             [
-                "node": node, "type": response.typeURL, "resources": response.resources.count,
+                "proxy": caller, "type": response.typeURL, "resources": response.resources.count,
                 "removed": response.removed.count,
             ])
         call.send(response.serializedBytes())
@@ -82,12 +86,11 @@ final class DiscoverySession: GRPCServerHandler {
         }
         if request.hasNode, description.isEmpty {
             description = Self.shortened(request.node.id)
-            let claimed = Self.shortened(request.node.metadata.text("NODE_NAME") ?? node)
-            guard claimed == node else {
+            if let claim = claim(request.node.metadata), claim != caller {
+                let text = Self.shortened("\(claim)")
                 return call.finish(
                     GRPCStatus(
-                        .permissionDenied,
-                        "the proxy says it is on node \(claimed), and its credentials say \(node)"))
+                        .permissionDenied, "the proxy says it is \(text), and its credentials say \(caller)"))
             }
         }
         if request.typeURL == Warren_V1_CaptureReport.typeURL { return take(request.errorDetail.details) }
@@ -97,8 +100,8 @@ final class DiscoverySession: GRPCServerHandler {
             let name = ResourceType(typeURL: delta.typeURL)?.shortName ?? "other"
             ControlMetrics.shared.rejects.with(name).add()
             Self.logger.limited(
-                .seconds(1), .warn, "node refused resources",
-                ["node": node, "type": delta.typeURL, "reason": refusal])
+                .seconds(1), .warn, "proxy refused resources",
+                ["proxy": caller, "type": delta.typeURL, "reason": refusal])
         }
         if !delta.nonce.isEmpty, let changed = changedAt.removeValue(forKey: delta.typeURL) {
             ControlMetrics.shared.convergence.observe(
@@ -107,8 +110,20 @@ final class DiscoverySession: GRPCServerHandler {
         if let response = stream.receive(delta) { send(response) }
     }
 
+    /// Whom the proxy says that it is, if it does.
+    private func claim(_ metadata: Google_Protobuf_Struct) -> Caller? {
+        switch caller {
+        case .node: metadata.text("NODE_NAME").map(Caller.node)
+        case .waypoint(let name):
+            metadata.text("GATEWAY_NAME").map {
+                .waypoint(NamespacedName(namespace: metadata.text("NAMESPACE") ?? name.namespace, name: $0))
+            }
+        }
+    }
+
     /// What became of pods, as the node says.
     private func take(_ details: [Google_Protobuf_Any]) {
+        guard let node = caller.node else { return }
         for detail in details {
             do {
                 var report = try CaptureReport(Warren_V1_CaptureReport(unpackingAny: detail))
@@ -138,6 +153,6 @@ final class DiscoverySession: GRPCServerHandler {
 
     func closed(_ call: GRPCServerCall, _ status: GRPCStatus) {
         registry.remove(self)
-        Self.logger.info("node disconnected", ["node": node, "status": status])
+        Self.logger.info("proxy disconnected", ["proxy": caller, "status": status])
     }
 }

@@ -1,22 +1,24 @@
 import Documents
 import Encodings
 import Manifests
+import Mesh
 import TLS
 
-/// What a node proves itself with before it has a certificate: names one node, expires, and is authenticated by a key
-/// that only the control component has. Self-contained, so that nothing is stored for it.
+/// What a node or a waypoint proves itself with before it has a certificate: names one of them, expires, and is
+/// authenticated by a key that only the control component has. Self-contained, so that nothing is stored for it.
 ///
 /// `warren1.<node>.<expiry>.<id>.<code>`: the node's name in Base64, seconds since the epoch, 16 hexadecimal digits that
-/// tell tokens apart in the audit log, and the HMAC-SHA256 of everything before. A token is a secret: never log it.
+/// tell tokens apart in the audit log, and the HMAC-SHA256 of everything before. A waypoint's begins with `warren1w`, and has
+/// `<namespace>/<name>` in the node's place. A token is a secret: never log it.
 public struct JoinToken: Sendable, Equatable {
-    public let node: String
+    public let caller: Caller
     /// Seconds since the epoch.
     public let expiry: UnixTime
     /// For the audit log, instead of the token.
     public let id: String
 
-    public init(node: String, expiry: UnixTime, id: String) {
-        self.node = node
+    public init(_ caller: Caller, expiry: UnixTime, id: String) {
+        self.caller = caller
         self.expiry = expiry
         self.id = id
     }
@@ -25,23 +27,29 @@ public struct JoinToken: Sendable, Equatable {
         /// Not of the form above, or not made by this control component.
         case notOurs
         /// Genuine, but too old.
-        case expired(id: String, node: String)
+        case expired(id: String, Caller)
 
         public var description: String {
             switch self {
             case .notOurs: "the token was not issued here"
-            case .expired(let id, let node): "the token \(id) of node \(node) has expired"
+            case .expired(let id, let caller): "the token \(id) of \(caller) has expired"
             }
         }
     }
 
-    private static let prefix = "warren1"
+    private static let nodePrefix = "warren1"
+    private static let waypointPrefix = "warren1w"
     /// Longer texts are no tokens: a node's name has at most 253 bytes.
     private static let byteLimit = 1_024
 
     /// The token itself.
     public func signed(with key: [UInt8]) throws(TLSError) -> String {
-        let contents = "\(Self.prefix).\(Base64.encode(node.utf8, .url, isPadded: false)).\(expiry).\(id)"
+        let (prefix, name) =
+            switch caller {
+            case .node(let name): (Self.nodePrefix, name)
+            case .waypoint(let name): (Self.waypointPrefix, name.description)
+            }
+        let contents = "\(prefix).\(Base64.encode(name.utf8, .url, isPadded: false)).\(expiry).\(id)"
         let code = try MessageAuthentication.code(for: Array(contents.utf8), key: key)
         return "\(contents).\(Base64.encode(code, .url, isPadded: false))"
     }
@@ -57,11 +65,19 @@ public struct JoinToken: Sendable, Equatable {
             MessageAuthentication.areEqual(code, expected)
         else { throw .notOurs }
         let parts = contents.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 4, parts[0] == Self.prefix,
-            let name = Base64.decode(parts[1].utf8, .url, padding: .none),
+        guard parts.count == 4, let name = Base64.decode(parts[1].utf8, .url, padding: .none),
+            let caller = Self.caller(parts[0], String(decoding: name, as: UTF8.self)),
             let expiry = UnixTime(parts[2])
         else { throw .notOurs }
-        self.init(node: String(decoding: name, as: UTF8.self), expiry: expiry, id: String(parts[3]))
-        guard now < expiry else { throw .expired(id: id, node: node) }
+        self.init(caller, expiry: expiry, id: String(parts[3]))
+        guard now < expiry else { throw .expired(id: id, caller) }
+    }
+
+    private static func caller(_ prefix: Substring, _ name: String) -> Caller? {
+        switch String(prefix) {
+        case nodePrefix: .node(name)
+        case waypointPrefix: NamespacedName(name).map(Caller.waypoint)
+        default: nil
+        }
     }
 }

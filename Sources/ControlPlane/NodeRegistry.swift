@@ -2,9 +2,9 @@ import Address
 import Linux
 import Mesh
 
-/// What the control component knows of its nodes from what they say. Bound to the loop that serves them.
+/// What the control component knows of its nodes and waypoints from what they say. Bound to the loop that serves them.
 final class NodeRegistry {
-    /// Certificates remembered for the status page: the latest of each identity on each node.
+    /// Certificates remembered for the status page: the latest of each identity of each caller.
     private static let certificateLimit = 20_000
 
     struct Certificate {
@@ -16,7 +16,7 @@ final class NodeRegistry {
 
     private(set) var sessions: [ObjectIdentifier: DiscoverySession] = [:]
     private var reports: [String: [String: CaptureReport]] = [:]
-    private var certificates: [String: [String: Certificate]] = [:]
+    private var certificates: [Caller: [String: Certificate]] = [:]
     private var certificateCount = 0
     private(set) var issuedCount = 0
     private(set) var refusedCount = 0
@@ -31,9 +31,9 @@ final class NodeRegistry {
         ControlMetrics.shared.connected.set(sessions.count)
     }
 
-    /// The sessions of a node; two while a new daemon takes over from an old one.
-    func sessions(of node: String) -> [DiscoverySession] {
-        sessions.values.filter { $0.node == node }.sorted { $0.since < $1.since }
+    /// The sessions of a node, two while a new daemon takes over from an old one; or of a waypoint, one of each replica.
+    func sessions(of caller: Caller) -> [DiscoverySession] {
+        sessions.values.filter { $0.caller == caller }.sorted { $0.since < $1.since }
     }
 
     /// Notes what became of a pod. Only pods that the node was told of count: there are no more entries than pods.
@@ -56,23 +56,23 @@ final class NodeRegistry {
         }
     }
 
-    func noteIssued(_ certificate: Certificate, to node: String) {
+    func noteIssued(_ certificate: Certificate, to caller: Caller) {
         issuedCount += 1
-        let isNew = certificates[node]?[certificate.uri] == nil
+        let isNew = certificates[caller]?[certificate.uri] == nil
         guard !isNew || certificateCount < Self.certificateLimit else { return }
-        certificates[node, default: [:]][certificate.uri] = certificate
+        certificates[caller, default: [:]][certificate.uri] = certificate
         if isNew { certificateCount += 1 }
     }
 
     func noteRefused() { refusedCount += 1 }
 
     /// Sorted by identity.
-    func certificates(of node: String) -> [Certificate] {
-        (certificates[node] ?? [:]).values.sorted { $0.uri < $1.uri }
+    func certificates(of caller: Caller) -> [Certificate] {
+        (certificates[caller] ?? [:]).values.sorted { $0.uri < $1.uri }
     }
 
-    func forgetCertificates(except nodes: Set<String>) {
-        certificates = certificates.filter { nodes.contains($0.key) }
+    func forgetCertificates(except callers: Set<Caller>) {
+        certificates = certificates.filter { callers.contains($0.key) }
         certificateCount = certificates.values.reduce(0) { $0 + $1.count }
     }
 }

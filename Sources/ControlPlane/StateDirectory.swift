@@ -27,12 +27,15 @@ public enum StateError: Error, CustomStringConvertible {
 /// keys/ca-cert.pem       the own root
 /// keys/token-key         32 random bytes that authenticate join tokens
 /// tokens/NODE            a fresh join token for each node
+/// tokens/waypoint-NAMESPACE_NAME    and for each waypoint
 /// cacerts/               a plugged-in authority, if somebody puts one there
 /// ```
 public struct StateDirectory: Sendable {
     public let path: String
-    /// What may be in it: `nodes` is where `warren up` keeps the state of the nodes that it starts.
-    private static let ownEntries: Set<String> = ["root-cert.pem", "keys", "tokens", "cacerts", "nodes"]
+    /// What may be in it: `nodes` and `waypoints` are where `warren up` keeps the state of what it starts.
+    private static let ownEntries: Set<String> = [
+        "root-cert.pem", "keys", "tokens", "cacerts", "nodes", "waypoints",
+    ]
 
     public var rootCertificatePath: String { "\(path)/root-cert.pem" }
     private var keyPath: String { "\(path)/keys/ca-key.pem" }
@@ -122,10 +125,10 @@ public struct StateDirectory: Sendable {
         return key
     }
 
-    /// Writes `tokens/NODE` for each node and removes the files of others.
+    /// Writes a file for each token, by its name, and removes the others.
     public func writeTokens(_ tokens: [String: String]) throws(StateError) {
-        for (node, token) in tokens where isPlainFileName(node) {
-            try write("\(tokensPath)/\(node)", Array(token.utf8), mode: 0o600)
+        for (file, token) in tokens where isPlainFileName(file) {
+            try write("\(tokensPath)/\(file)", Array(token.utf8), mode: 0o600)
         }
         do {
             for name in try listDirectory(tokensPath) where tokens[name] == nil {

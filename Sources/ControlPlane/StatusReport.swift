@@ -26,6 +26,8 @@ extension ControlServer {
                 "refused": .integer(Int64(registry.refusedCount)),
             ],
             "nodes": .list(resources.nodes.sorted().map { nodeReport($0, resources) }),
+            "waypoints": .list(
+                resources.waypoints.sorted { $0.key < $1.key }.map { waypointReport($0.key, $0.value) }),
             "workloads": .list(
                 resources.workloads.values.sorted { $0.uid < $1.uid }.map { workloadReport($0, resources) }),
             "policies": .list(resources.policies.values.sorted { $0.name < $1.name }.map(Self.policyReport)),
@@ -33,12 +35,32 @@ extension ControlServer {
     }
 
     private func nodeReport(_ name: String, _ resources: MeshResources) -> Value {
-        let sessions = registry.sessions(of: name)
         var members: [Value.Member] = [.init("name", .string(name))]
         if let namespace = resources.nodeNamespaces[name] {
             members.append(.init("networkNamespace", .string(namespace)))
         }
-        members.append(.init("connected", .boolean(!sessions.isEmpty)))
+        members += sessionMembers(of: .node(name))
+        members.append(.init("pods", .integer(Int64(resources.localPods[name]?.count ?? 0))))
+        members.append(certificateMember(of: .node(name)))
+        return .object(members)
+    }
+
+    private func waypointReport(_ name: NamespacedName, _ declaration: WaypointDeclaration) -> Value {
+        var members: [Value.Member] = [
+            .init("namespace", .string(name.namespace)), .init("name", .string(name.name)),
+            .init("pods", Value(declaration.replicas.map(\.name))),
+            .init("identities", Value(declaration.identities.map(\.uri).sorted())),
+        ]
+        members.append(.init("streams", .integer(Int64(registry.sessions(of: .waypoint(name)).count))))
+        members += sessionMembers(of: .waypoint(name))
+        members.append(certificateMember(of: .waypoint(name)))
+        return .object(members)
+    }
+
+    /// What is known from the caller's stream, of several the latest.
+    private func sessionMembers(of caller: Caller) -> [Value.Member] {
+        let sessions = registry.sessions(of: caller)
+        var members: [Value.Member] = [.init("connected", .boolean(!sessions.isEmpty))]
         if let latest = sessions.last {
             members.append(.init("since", .string(latest.since.rfc3339)))
             if let address = latest.peerAddress {
@@ -55,21 +77,22 @@ extension ControlServer {
             let refusal = ResourceType.allCases.lazy.compactMap { latest.status(of: $0)?.refusal }.first
             if let refusal { members.append(.init("rejected", .string(refusal))) }
         }
-        members.append(.init("pods", .integer(Int64(resources.localPods[name]?.count ?? 0))))
+        return members
+    }
+
+    private func certificateMember(of caller: Caller) -> Value.Member {
         let now = WallClock.now().seconds
-        members.append(
-            .init(
-                "certificates",
-                .list(
-                    registry.certificates(of: name).map { certificate in
-                        [
-                            "identity": .string(certificate.uri), "serialNumber": .string(certificate.serial),
-                            "issuedAt": .string(certificate.issuedAt.rfc3339),
-                            "notAfter": .string(WallClock(seconds: certificate.notAfter).rfc3339),
-                            "remainingSeconds": .integer(max(0, certificate.notAfter - now)),
-                        ]
-                    })))
-        return .object(members)
+        return .init(
+            "certificates",
+            .list(
+                registry.certificates(of: caller).map { certificate in
+                    [
+                        "identity": .string(certificate.uri), "serialNumber": .string(certificate.serial),
+                        "issuedAt": .string(certificate.issuedAt.rfc3339),
+                        "notAfter": .string(WallClock(seconds: certificate.notAfter).rfc3339),
+                        "remainingSeconds": .integer(max(0, certificate.notAfter - now)),
+                    ]
+                }))
     }
 
     private static func typeReport(_ status: DeltaSubscription.Status) -> Value {
@@ -86,11 +109,15 @@ extension ControlServer {
         // One that speaks HBONE by itself is reached that way and captured by nobody.
         let isEnrolled = workload.tunnelProtocol == .hbone && !workload.nativeTunnel
         let report = local.flatMap { registry.report(of: $0.uid, on: workload.node) }
+        let isWaypoint = resources.waypoints.contains { name, declaration in
+            name.namespace == workload.namespace
+                && declaration.replicas.contains { $0.name == workload.name }
+        }
         let state =
             switch report?.state {
             case .captured: "captured"
             case .refused: "refused"
-            case .removed, nil: isEnrolled ? "pending" : "plain"
+            case .removed, nil: isEnrolled ? "pending" : isWaypoint ? "waypoint" : "plain"
             }
         var members: [Value.Member] = [
             .init("uid", .string(workload.uid)), .init("namespace", .string(workload.namespace)),

@@ -41,9 +41,9 @@ struct CertificateExchange {
         self.request = request
     }
 
-    /// What `warren-control` certifies a node as.
+    /// What `warren-control` certifies a node as, or a waypoint.
     static func nodeURI(_ configuration: DiscoveryConfiguration) -> String {
-        "spiffe://\(configuration.trustDomain)/warren/node/\(configuration.node.name)"
+        "spiffe://\(configuration.trustDomain)/warren/\(configuration.node.kind.rawValue)/\(configuration.node.name)"
     }
 
     /// Checks the answer: the leaf is of this key and names this subject, and roots come with it.

@@ -224,7 +224,7 @@ struct AuthorizationPolicyTests {
             ("action: CUSTOM, provider: {name: x}, rules: [{}]", "the external authorizer is NOT asked"),
             (
                 "targetRefs: [{kind: Service, name: web}], rules: [{}]",
-                "nothing enforces it before there is a waypoint"
+                "or of a waypoint that does not exist: nothing enforces it"
             ),
         ] {
             let result = Self.convert(spec)

@@ -147,4 +147,94 @@ struct WaypointTests {
         #expect(tunnel("PROXY/x") == nil)
         #expect(tunnel("OTHER") == nil)
     }
+
+    // MARK: Where a waypoint runs
+
+    static func replica(_ name: String = "wp-1", account: String = "wp", _ more: String = "") -> String {
+        """
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: \(name), namespace: shop, labels: {gateway.networking.k8s.io/gateway-name: wp}, annotations: {warren.dev/netns: ns-\(name)}}
+        spec: {nodeName: n1, serviceAccountName: \(account)}
+        status: {podIP: 10.0.9.\(name.utf8.last.map { $0 - 48 } ?? 0)}
+        """
+    }
+
+    static let ambient = "istio.io/dataplane-mode: ambient, \(use)"
+    static let hostname = name("shop/wp.shop.svc.cluster.local")
+
+    @Test func `a waypoint without an address is found by its pods`() {
+        let resources = compileYAML(
+            documents(
+                namespace("shop", Self.ambient), Self.gateway(addresses: "[]"), Self.replica("wp-1"),
+                Self.replica("wp-2"), Self.service("")))
+        #expect(
+            resources.services[name("shop/web.shop.svc.cluster.local")]?.waypoint
+                == GatewayAddress(destination: .hostname(Self.hostname)))
+        let implied = resources.services[Self.hostname]
+        #expect(implied?.ports.map(\.servicePort) == [15_008])
+        #expect(implied?.waypoint == nil)
+        for pod in ["wp-1", "wp-2"] {
+            let workload = resources.workloads["Kubernetes//Pod/shop/\(pod)"]
+            #expect(workload?.services[Self.hostname] == [15_008: 15_008])
+            #expect(workload?.tunnelProtocol == .hbone && workload?.nativeTunnel == true)
+            #expect(workload?.waypoint == nil)
+        }
+        #expect(resources.warnings.isEmpty, "\(resources.warnings)")
+    }
+
+    @Test func `its Service goes before its pods, and is never sent through it`() {
+        let front =
+            "apiVersion: v1\nkind: Service\nmetadata: {name: wp, namespace: shop}\nspec: {clusterIP: 10.1.0.9, selector: {gateway.networking.k8s.io/gateway-name: wp}, ports: [{port: 15008}]}"
+        let resources = compileYAML(
+            documents(
+                namespace("shop", Self.ambient), Self.gateway(addresses: "[]"), Self.replica(), front,
+                Self.service("")))
+        #expect(
+            resources.services[name("shop/web.shop.svc.cluster.local")]?.waypoint
+                == GatewayAddress(destination: .hostname(Self.hostname)))
+        #expect(resources.services[Self.hostname]?.addresses.count == 1)
+        #expect(resources.services[Self.hostname]?.waypoint == nil)
+        #expect(resources.workloads["Kubernetes//Pod/shop/wp-1"]?.services[Self.hostname] == [15_008: 15_008])
+        let closed = compileYAML(
+            documents(
+                namespace("shop"), Self.gateway(addresses: "[]"), Self.replica(),
+                front.replacing("15008", with: "80")))
+        #expect(closed.warnings.contains { $0.message.contains("has no port 15008") })
+    }
+
+    @Test func `nobody captures a waypoint, and its node cannot be certified as it`() {
+        let resources = compileYAML(
+            documents(
+                namespace("shop", Self.ambient), Self.gateway(), Self.replica(),
+                pod("web", labels: "app: web")))
+        #expect(resources.localPods.values.joined().allSatisfy { $0.name != "wp-1" })
+        let identity = Identity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "wp")
+        #expect(resources.identities.values.allSatisfy { !$0.contains(identity) })
+        let declaration = resources.waypoints[name("shop/wp")]
+        #expect(declaration?.identities == [identity])
+        #expect(
+            declaration?.replicas == [.init(name: "wp-1", node: "n1", networkNamespace: "ns-wp-1")])
+    }
+
+    @Test func `an account that a captured pod has is no waypoint's`() {
+        let other =
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {nodeName: n1, serviceAccountName: wp}\nstatus: {podIP: 10.0.0.7}"
+        let resources = compileYAML(
+            documents(namespace("shop", Self.ambient), Self.gateway(), Self.replica(), other))
+        #expect(resources.waypoints[name("shop/wp")]?.identities == [])
+        #expect(
+            resources.warnings.contains { $0.message.contains("the waypoint gets no certificate") },
+            "\(resources.warnings)")
+    }
+
+    @Test func `a pod of another gateway is no waypoint`() {
+        let resources = compileYAML(
+            documents(
+                namespace("shop", "istio.io/dataplane-mode: ambient"), Self.gateway(className: "istio"),
+                Self.replica()))
+        #expect(resources.waypoints.isEmpty)
+        #expect(resources.workloads["Kubernetes//Pod/shop/wp-1"]?.nativeTunnel == false)
+        #expect(resources.localPods["n1"]?.count == 1)
+    }
 }

@@ -12,17 +12,17 @@ struct AuthorityTests {
     // MARK: Tokens
 
     @Test func `a token names its node until it expires`() throws {
-        let token = try JoinToken(node: "node-a.example", expiry: 1_000, id: "0011223344556677").signed(
+        let token = try JoinToken(.node("node-a.example"), expiry: 1_000, id: "0011223344556677").signed(
             with: Self.key)
         #expect(token.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f })
-        #expect(try JoinToken(verifying: token, key: Self.key, now: 999).node == "node-a.example")
-        #expect(throws: JoinToken.Refusal.expired(id: "0011223344556677", node: "node-a.example")) {
+        #expect(try JoinToken(verifying: token, key: Self.key, now: 999).caller == .node("node-a.example"))
+        #expect(throws: JoinToken.Refusal.expired(id: "0011223344556677", .node("node-a.example"))) {
             try JoinToken(verifying: token, key: Self.key, now: 1_000)
         }
     }
 
     @Test func `no byte of a token can be changed, left out or added`() throws {
-        let token = try JoinToken(node: "a", expiry: 1_000, id: "0011223344556677").signed(with: Self.key)
+        let token = try JoinToken(.node("a"), expiry: 1_000, id: "0011223344556677").signed(with: Self.key)
         let bytes = Array(token.utf8)
         var variants: [[UInt8]] = [[], bytes + [65], [65] + bytes]
         for index in bytes.indices {
@@ -57,7 +57,7 @@ struct AuthorityTests {
     }
 
     @Test func `a caller proves its node by certificate or token`() throws {
-        let token = try JoinToken(node: "n1", expiry: 10, id: "00").signed(with: Self.key)
+        let token = try JoinToken(.node("n1"), expiry: 10, id: "00").signed(with: Self.key)
         #expect(Self.caller(nil, "Bearer \(token)") == "node n1")
         #expect(Self.caller(nil, "bearer \(token)\n") == "node n1")
         #expect(Self.caller(["spiffe://cluster.local/warren/node/n2"], nil) == "node n2")
@@ -65,7 +65,7 @@ struct AuthorityTests {
         #expect(Self.caller(nil, nil).contains("neither"))
         #expect(Self.caller(nil, "Basic abc").contains("no bearer token"))
         #expect(Self.caller(nil, "Bearer abc").contains("not issued here"))
-        let old = try JoinToken(node: "n1", expiry: 0, id: "0a").signed(with: Self.key)
+        let old = try JoinToken(.node("n1"), expiry: 0, id: "0a").signed(with: Self.key)
         #expect(Self.caller(nil, "Bearer \(old)") == "the token 0a of node n1 has expired")
     }
 
@@ -74,18 +74,26 @@ struct AuthorityTests {
         "spiffe://cluster.local/warren/node/",
         "spiffe://cluster.local/warren/node/n1/", "spiffe://cluster.local/warren/node/N1",
         "spiffe://cluster.local/warren/node/n1/x", "spiffe://cluster.local/warren/waypoint/n1", "",
+        "spiffe://other/warren/waypoint/shop/wp", "spiffe://cluster.local/warren/waypoint/shop/",
+        "spiffe://cluster.local/warren/waypoint//wp", "spiffe://cluster.local/warren/waypoint/shop/wp/x",
+        "spiffe://cluster.local/warren/waypoint/Shop/wp", "spiffe://cluster.local/warren/waypoint/a.b/wp",
     ]
 
     @Test(arguments: foreign)
-    func `a certificate that is not a node's opens nothing, even beside a good token`(uri: String) throws {
-        let token = try JoinToken(node: "n1", expiry: 10, id: "00").signed(with: Self.key)
-        #expect(Self.caller([uri], "Bearer \(token)") == "the client certificate is not a node's")
+    func `a certificate that is neither a node's nor a waypoint's opens nothing, even beside a good token`(
+        uri: String
+    ) throws {
+        let token = try JoinToken(.node("n1"), expiry: 10, id: "00").signed(with: Self.key)
+        #expect(
+            Self.caller([uri], "Bearer \(token)")
+                == "the client certificate is neither a node's nor a waypoint's")
     }
 
     @Test func `two names in a certificate are none`() {
         let uri = "spiffe://cluster.local/warren/node/n1"
-        #expect(Self.caller([uri, uri], nil) == "the client certificate is not a node's")
-        #expect(Self.caller([], nil) == "the client certificate is not a node's")
+        #expect(
+            Self.caller([uri, uri], nil) == "the client certificate is neither a node's nor a waypoint's")
+        #expect(Self.caller([], nil) == "the client certificate is neither a node's nor a waypoint's")
     }
 
     // MARK: Certificates
@@ -96,6 +104,14 @@ struct AuthorityTests {
         resources.identities["n1"] = [
             Identity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "web")
         ]
+        resources.waypoints[NamespacedName(namespace: "shop", name: "wp")] = {
+            var declaration = WaypointDeclaration()
+            declaration.identities = [
+                Identity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "wp")
+            ]
+            return declaration
+        }()
+        resources.waypoints[NamespacedName(namespace: "shop", name: "podless")] = WaypointDeclaration()
         resources.identities["ghost"] = [
             Identity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "web")
         ]
@@ -151,6 +167,69 @@ struct AuthorityTests {
         do {
             _ = try issuer.issue(
                 request.pem, to: .node(row.node), impersonating: row.identity, life: 0, Self.resources)
+            Issue.record("issued \(row)")
+        } catch { #expect(error.kind == row.kind, "\(row)") }
+    }
+
+    // MARK: Waypoints
+
+    static func waypoint(_ name: String) -> Caller {
+        .waypoint(NamespacedName(namespace: "shop", name: name))
+    }
+
+    @Test func `a waypoint proves itself by its token or its certificate, and by no node's`() throws {
+        let token = try JoinToken(Self.waypoint("wp"), expiry: 10, id: "00").signed(with: Self.key)
+        #expect(Self.caller(nil, "Bearer \(token)") == "waypoint shop/wp")
+        #expect(Self.caller(["spiffe://cluster.local/warren/waypoint/shop/wp"], nil) == "waypoint shop/wp")
+        let old = try JoinToken(Self.waypoint("wp"), expiry: 0, id: "0a").signed(with: Self.key)
+        #expect(Self.caller(nil, "Bearer \(old)") == "the token 0a of waypoint shop/wp has expired")
+        // The kind is under the code: a node's token does not become a waypoint's by another first word.
+        let node = try JoinToken(.node("shop/wp"), expiry: 10, id: "00").signed(with: Self.key)
+        #expect(Self.caller(nil, "Bearer \(node)") == "node shop/wp")
+        let forged = "warren1w" + node.dropFirst("warren1".count)
+        #expect(Self.caller(nil, "Bearer \(forged)").contains("not issued here"))
+    }
+
+    @Test func `a waypoint gets its own certificate and that of its account`() throws {
+        let request = try CertificateRequest.make(key: .generate(), uri: "spiffe://cluster.local/ns/a/sa/b")
+        let issuer = try Self.issuer()
+        for (identity, uri) in [
+            (nil, "spiffe://cluster.local/warren/waypoint/shop/wp"),
+            ("spiffe://cluster.local/ns/shop/sa/wp", "spiffe://cluster.local/ns/shop/sa/wp"),
+        ] as [(String?, String)] {
+            let issued = try issuer.issue(
+                request.pem, to: Self.waypoint("wp"), impersonating: identity, life: 0, Self.resources)
+            #expect(issued.certificate.uriNames == [uri])
+        }
+    }
+
+    // Who asks, the identity asked for, kind of refusal.
+    static let refusedWaypoints: [(Caller, String?, CertificateIssuer.Refusal.Kind)] = [
+        // Workloads that it stands before, and others.
+        (waypoint("wp"), "spiffe://cluster.local/ns/shop/sa/web", .notEntitled),
+        (waypoint("wp"), "spiffe://other/ns/shop/sa/wp", .notEntitled),
+        (waypoint("wp"), "spiffe://cluster.local/ns/other/sa/wp", .notEntitled),
+        (waypoint("wp"), "spiffe://cluster.local/warren/node/n1", .invalid),
+        (waypoint("wp"), "spiffe://cluster.local/warren/waypoint/shop/podless", .invalid),
+        // Another waypoint, one that runs nowhere, one that nobody declares.
+        (waypoint("podless"), "spiffe://cluster.local/ns/shop/sa/wp", .notEntitled),
+        (waypoint("ghost"), "spiffe://cluster.local/ns/shop/sa/wp", .notEntitled),
+        (waypoint("ghost"), nil, .notEntitled),
+        // Nodes never are a waypoint.
+        (.node("n1"), "spiffe://cluster.local/ns/shop/sa/wp", .notEntitled),
+        (.node("n1"), "spiffe://cluster.local/warren/waypoint/shop/wp", .invalid),
+    ]
+
+    @Test(arguments: refusedWaypoints)
+    func `refuses a waypoint what is not its own, and everybody what is a waypoint's`(
+        row: (caller: Caller, identity: String?, kind: CertificateIssuer.Refusal.Kind)
+    ) throws {
+        let issuer = try Self.issuer()
+        let request = try CertificateRequest.make(
+            key: .generate(), uri: "spiffe://cluster.local/ns/shop/sa/wp")
+        do {
+            _ = try issuer.issue(
+                request.pem, to: row.caller, impersonating: row.identity, life: 0, Self.resources)
             Issue.record("issued \(row)")
         } catch { #expect(error.kind == row.kind, "\(row)") }
     }
