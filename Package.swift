@@ -73,9 +73,14 @@ let package = Package(
             "Mesh"),
         library("Telemetry", "Address", "Linux", "Log", "Metrics", "EventLoop", "Mesh"),
         library(
+            "Daemon", "Address", "Encodings", "Linux", "Log", "Options", "EventLoop", "TLS", "HTTP1",
+            "Transport",
+            "Discovery", "Telemetry", "Mesh"),
+        library(
             "NodeAgent", "Address", "Encodings", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS",
-            "HTTP1", "HTTP2", "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry", "Wire",
-            "Mesh"),
+            "HTTP1", "HTTP2", "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry",
+            "Daemon",
+            "Wire", "Mesh"),
         library("Documents", "CYAML", "CJansson", "Encodings"),
         library("Manifests", "Documents", "Address", "Routing"),
         library("Compiler", "Manifests", "Documents", "Address", "Mesh"),
@@ -88,7 +93,7 @@ let package = Package(
             "ControlPlane"),
 
         program("protoc-gen-warren", "Protobuf", excluding: ["Protos"]),
-        program("warren-node", "NodeAgent", "Options", "Log", "Linux"),
+        program("warren-node", "NodeAgent", "Daemon", "Options", "Log", "Linux"),
         program("warren-control", "ControlPlane", "Options", "Log", "Linux"),
         program("warren", "Commands"),
 
@@ -171,7 +176,8 @@ let package = Package(
             "Wire", "Mesh"),
         tests("Telemetry", "Address", "Linux", "Log", "Mesh", "Metrics"),
         tests(
-            "NodeAgent", "Address", "Linux", "Log", "Metrics", "EventLoop", "HTTP1", "Options", "Discovery",
+            "NodeAgent", "Daemon", "Address", "Linux", "Log", "Metrics", "EventLoop", "HTTP1", "Options",
+            "Discovery",
             "Mesh", "Decision", "Capture", "TLS", "Transport"),
         tests("Documents"),
         tests("Manifests", "Documents", "Address", "Routing"),

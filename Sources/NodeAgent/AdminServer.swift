@@ -1,4 +1,5 @@
 import Address
+import Daemon
 import EventLoop
 import HTTP1
 import Linux

@@ -1,27 +1,11 @@
 import Address
-import Encodings
+import Daemon
 import Mesh
 import Telemetry
 
 /// Everything that `/config_dump` shows, gathered from the loops; `json` gives it ztunnel's shape.
 struct ConfigDump {
-    /// A certificate of ours and how it stands.
-    struct CertificateState {
-        struct Entry {
-            var pem: String
-            /// Decimal.
-            var serial: String
-            /// RFC 3339.
-            var validFrom: String
-            var expiration: String
-        }
-
-        var identity: String
-        /// `Available`, `Initializing`, or `Unavailable: ` and why.
-        var state: String
-        var chain: [Entry] = []
-        var roots: [Entry] = []
-    }
+    typealias CertificateState = CertificateReport
 
     /// A captured pod, or one that waits to be.
     struct PodState {
@@ -65,24 +49,6 @@ struct ConfigDump {
 }
 
 extension JSONWriter {
-    fileprivate mutating func certificate(_ certificate: ConfigDump.CertificateState) {
-        object { json in
-            json.member("identity", certificate.identity)
-            json.member("state", certificate.state)
-            json.arrayMember("certChain", of: certificate.chain) { $0.entry($1) }
-            json.arrayMember("rootCerts", of: certificate.roots) { $0.entry($1) }
-        }
-    }
-
-    private mutating func entry(_ entry: ConfigDump.CertificateState.Entry) {
-        object { json in
-            json.member("pem", Base64.encode(entry.pem.utf8))
-            json.member("serialNumber", entry.serial)
-            json.member("validFrom", entry.validFrom)
-            json.member("expirationTime", entry.expiration)
-        }
-    }
-
     /// The members of one pod's object.
     fileprivate mutating func podState(_ state: ConfigDump.PodState) {
         member("state", state.isUp ? "Up" : "Pending")

@@ -1,4 +1,5 @@
 import Address
+import Daemon
 import Decision
 import EventLoop
 import HTTP2
@@ -145,18 +146,6 @@ final class InboundTunnel: Waiting, TunnelServerDelegate {
             ConnectionRecord(
                 direction: .inbound, source: .init(address: peer, identity: identity),
                 destination: .init(address: local), reason: reason))
-    }
-}
-
-extension CloseReason {
-    /// Why a tunnel never came about; nil for a peer that only left, as probes of the port do.
-    fileprivate init?(beforeHandshake close: ChannelClose) {
-        switch close {
-        case .tls(let error): self = .tlsFailed("\(error)")
-        case .handshakeTimeout: self = .tlsFailed("the peer did not finish the handshake in time")
-        case .http2(let error): self = .http2Failed("\(error)")
-        default: return nil
-        }
     }
 }
 

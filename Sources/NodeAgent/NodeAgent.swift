@@ -1,5 +1,6 @@
 import Address
 import Capture
+import Daemon
 import Decision
 import Discovery
 import EventLoop
@@ -299,10 +300,4 @@ final class NodeAgent {
 private struct WorkerReport: Sendable {
     var connections: [String: [LiveConnection]]
     var tunnels: [NodeStatus.Tunnel]
-}
-
-extension HTTP1Response {
-    static func json(_ bytes: [UInt8], status: Int = 200) -> HTTP1Response {
-        HTTP1Response(status: status, fields: ["content-type": "application/json"], body: bytes)
-    }
 }

@@ -1,4 +1,5 @@
 import Address
+import Daemon
 import Discovery
 import Linux
 import Options
@@ -100,19 +101,5 @@ extension NodeConfiguration {
                     message: "\"\(part)\" is not an address and port such as 127.0.0.1:15000 or [::]:15020"))
             return nil
         }
-    }
-}
-
-/// What is wrong with a command line.
-public struct InvalidOptions: Error, CustomStringConvertible {
-    public let problems: [OptionProblem]
-
-    public var description: String { problems.map(\.description).joined(separator: "\n") }
-}
-
-extension TextSource {
-    /// ztunnel's variables hold either a path or the thing itself, which is told by how that begins.
-    fileprivate init(option text: String, startsWith mark: String) {
-        self = text.hasPrefix(mark) ? .literal(text) : .file(text)
     }
 }

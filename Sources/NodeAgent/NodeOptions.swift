@@ -1,4 +1,5 @@
 import Address
+import Daemon
 import Discovery
 import Linux
 import Log
@@ -13,7 +14,7 @@ public enum NodeOptions {
     static let node = Option<String>.required(
         "node", environment: ["WARREN_NODE", "NODE_NAME"], placeholder: "NAME",
         help: "The node whose pods are captured.")
-    static let control = Option<ControlAddress>.required(
+    static let control = Option<ControlEndpoint>.required(
         "control", environment: ["WARREN_CONTROL", "XDS_ADDRESS"], placeholder: "HOST:PORT",
         help: "Where the control component serves.")
     static let serverName = Option<String?>.optional(
@@ -180,25 +181,4 @@ public enum NodeOptions {
                 "warren-node --node node-a --control 10.0.0.1:15012 --ca-root root-cert.pem --token-file token"
             )
         ])
-}
-
-/// `host:port` of the control component, with or without the scheme that ztunnel's variable has.
-struct ControlAddress: OptionValue, CustomStringConvertible {
-    let description: String
-
-    init?(option text: String) {
-        let bare = text.hasPrefix("https://") ? String(text.dropFirst("https://".count)) : text
-        guard let colon = bare.utf8.lastIndex(of: UInt8(ascii: ":")),
-            let port = parsePort(bare[bare.utf8.index(after: colon)...]), port != 0, colon > bare.startIndex
-        else { return nil }
-        description = bare
-    }
-
-    static let expectation = "a host and port such as control.example:15012"
-}
-
-/// ztunnel's filters name crates of Rust and know a level that switches off: such parts say nothing here.
-private func readLogFilter(_ text: String) -> LogFilter? {
-    let parts = text.split(separator: ",").filter { !$0.contains("::") && !$0.hasSuffix("=off") }
-    return LogFilter(parts.joined(separator: ","))
 }

@@ -1,4 +1,5 @@
 import Capture
+import Daemon
 import Discovery
 import EventLoop
 import Glibc
@@ -40,8 +41,8 @@ public enum NodeProgram {
         let check = try NamespaceCheck.forThisProcess()
         try NodeDirectories(configuration).make()
         let sockets = try NodeSockets(configuration)
-        let roots = NodeDirectories.Borrowed(configuration.roots)
-        let token = configuration.token.map(NodeDirectories.Borrowed.init)
+        let roots = BorrowedText(configuration.roots)
+        let token = configuration.token.map(BorrowedText.init)
         if Privileges.userID != configuration.userID {
             try Privileges.become(
                 uid: configuration.userID, gid: configuration.userID, keeping: kept)
@@ -72,7 +73,7 @@ public enum NodeProgram {
         discovered.roots = try roots.settle(in: configuration.memoryDirectory, as: "root-cert.pem")
         discovered.token = try token?.settle(in: configuration.memoryDirectory, as: "token")
         let loop = try EventLoop(name: "control")
-        if let state = discovered.stateDirectory, !NodeDirectories.isWritable(state) {
+        if let state = discovered.stateDirectory, !isWritable(state) {
             logger.warn(
                 "the state directory cannot be reached by the daemon's user; the node's certificate is kept in memory",
                 ["directory": state, "uid": Int(Privileges.userID)])

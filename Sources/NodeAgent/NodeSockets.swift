@@ -1,5 +1,5 @@
 import Address
-import Glibc
+import Daemon
 import Linux
 import Log
 
@@ -15,23 +15,17 @@ struct NodeSockets: ~Copyable {
     init(_ configuration: NodeConfiguration) throws(SystemCallError) {
         var admin: [Parcel<Socket>] = []
         for address in configuration.adminAddresses {
-            if let listener = try Self.listen(on: address) { admin.append(listener) }
+            if let listener = try listenForPages(on: address) { admin.append(listener) }
         }
-        let metrics = try configuration.metricsAddress.flatMap(Self.listen)
-        let readiness = try configuration.readinessAddress.flatMap(Self.listen)
+        let metrics = try configuration.metricsAddress.flatMap { (address) throws(SystemCallError) in
+            try listenForPages(on: address)
+        }
+        let readiness = try configuration.readinessAddress.flatMap { (address) throws(SystemCallError) in
+            try listenForPages(on: address)
+        }
         socket = try Socket.listen(onPath: configuration.adminSocket, mode: 0o600)
         self.admin = admin
         self.metrics = metrics
         self.readiness = readiness
-    }
-
-    /// A machine without IPv6 serves what was meant for both on IPv4, and leaves out what was meant for IPv6 alone.
-    private static func listen(on address: SocketAddress) throws(SystemCallError) -> Parcel<Socket>? {
-        do {
-            return Parcel(try Socket.listen(on: address))
-        } catch  where error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL {
-            guard address.address == .anyIPv6 else { return nil }
-            return Parcel(try Socket.listen(on: SocketAddress(.anyIPv4, address.port)))
-        }
     }
 }

@@ -1,4 +1,5 @@
 import Address
+import Daemon
 import Decision
 import EventLoop
 import HTTP2
@@ -216,16 +217,5 @@ final class OutboundConnection: ProxiedConnection {
         neighbour = nil
         // A reset tells the application that its connection failed, where a FIN would look like an empty answer.
         if let client = client.takeSocket() { client.reset() }
-    }
-}
-
-extension CloseReason {
-    /// Whether another endpoint may do better. A verdict about the client holds for all of them.
-    fileprivate var mayBeTriedElsewhere: Bool {
-        switch self {
-        case .connectFailed, .connectTimedOut, .hboneTimedOut, .tlsFailed, .http2Failed: true
-        case .refusedByPeer(let status, _): status == 503
-        default: false
-        }
     }
 }

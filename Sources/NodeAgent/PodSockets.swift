@@ -29,11 +29,6 @@ extension SocketAddress {
     }
 }
 
-extension KeepAlive {
-    /// 180 s of silence, then nine probes 180 s apart (ztunnel.md §1.2).
-    static let ztunnel = KeepAlive(idleSeconds: 180, intervalSeconds: 180, count: 9)
-}
-
 /// How a connection that a pod needs came about.
 enum DialOutcome: ~Copyable {
     case connected(Socket)

@@ -1,4 +1,5 @@
 import Address
+import Daemon
 import Decision
 import Discovery
 import EventLoop

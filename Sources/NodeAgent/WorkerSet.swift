@@ -1,3 +1,4 @@
+import Daemon
 import Discovery
 import Linux
 import Mesh
@@ -170,53 +171,4 @@ final class PodBudget: Sendable {
         self.connections = Allowance(connections)
         self.tunnels = Allowance(tunnels)
     }
-}
-
-/// So many at a time and no more.
-final class Allowance: Sendable {
-    let limit: Int
-    private let used = Atomic<Int>(0)
-
-    init(_ limit: Int) {
-        self.limit = limit
-    }
-
-    /// Takes one; false when all are taken. Give it back by `release`.
-    func take() -> Bool {
-        let (before, _) = used.add(1, ordering: .relaxed)
-        if before < limit { return true }
-        release()
-        return false
-    }
-
-    func release() {
-        used.subtract(1, ordering: .relaxed)
-    }
-
-    var inUse: Int { used.load(ordering: .relaxed) }
-}
-
-/// Calls back once so many parts have reported, on the thread of the last.
-private final class Countdown: Sendable {
-    private let left: Atomic<Int>
-    private let done: @Sendable () -> Void
-
-    init(_ count: Int, _ done: @escaping @Sendable () -> Void) {
-        left = Atomic(count)
-        self.done = done
-    }
-
-    func countDown() {
-        if left.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 { done() }
-    }
-}
-
-private final class Collection<Part: Sendable>: Sendable {
-    private let list = Mutex<[Part]>([])
-
-    func add(_ part: Part) {
-        list.withLock { $0.append(part) }
-    }
-
-    var parts: [Part] { list.withLock { $0 } }
 }

@@ -1,3 +1,4 @@
+import Daemon
 import Discovery
 import Log
 import Options

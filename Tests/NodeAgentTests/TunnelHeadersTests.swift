@@ -1,3 +1,4 @@
+import Daemon
 import Mesh
 import TestSupport
 import Testing

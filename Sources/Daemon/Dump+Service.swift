@@ -3,7 +3,7 @@ import Mesh
 import Telemetry
 
 extension JSONWriter {
-    mutating func service(_ entry: ServiceEntry) {
+    package mutating func service(_ entry: ServiceEntry) {
         let service = entry.service
         object { json in
             json.member("name", service.name)

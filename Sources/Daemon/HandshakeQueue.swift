@@ -2,12 +2,12 @@
 ///
 /// Anybody who reaches the port can begin a handshake and leave it at that. So that nobody can keep members out by it,
 /// there are only so many, and the oldest makes room: an honest handshake takes milliseconds.
-struct HandshakeQueue<Tunnel> {
+package struct HandshakeQueue<Tunnel> {
     private let limit: Int
     private var queue: [Tunnel] = []
     private let isDone: (Tunnel) -> Bool
 
-    init(limit: Int, isDone: @escaping (Tunnel) -> Bool) {
+    package init(limit: Int, isDone: @escaping (Tunnel) -> Bool) {
         self.limit = limit
         self.isDone = isDone
     }
@@ -15,7 +15,7 @@ struct HandshakeQueue<Tunnel> {
     /// Adds one.
     ///
     /// - Returns: what has to be ended to make room for it.
-    mutating func append(_ tunnel: Tunnel) -> Tunnel? {
+    package mutating func append(_ tunnel: Tunnel) -> Tunnel? {
         // Handshakes end about in the order in which they begin, so this keeps nearly none that is done.
         queue.removeFirst(queue.prefix(while: isDone).count)
         var evicted: Tunnel?
@@ -27,7 +27,7 @@ struct HandshakeQueue<Tunnel> {
         return evicted
     }
 
-    mutating func removeAll() {
+    package mutating func removeAll() {
         queue = []
     }
 }

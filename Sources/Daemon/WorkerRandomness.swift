@@ -1,14 +1,14 @@
 /// Fast random numbers without a system call each (xoshiro256**), seeded by the kernel. Not for secrets.
-struct WorkerRandomness: RandomNumberGenerator {
+package struct WorkerRandomness: RandomNumberGenerator {
     private var state: (UInt64, UInt64, UInt64, UInt64)
 
-    init() {
+    package init() {
         var kernel = SystemRandomNumberGenerator()
         // A state of nothing but zeros would stay so.
         state = (kernel.next() | 1, kernel.next(), kernel.next(), kernel.next())
     }
 
-    mutating func next() -> UInt64 {
+    package mutating func next() -> UInt64 {
         let result = rotated(state.1 &* 5, 7) &* 9
         let shifted = state.1 << 17
         state.2 ^= state.0

@@ -2,11 +2,11 @@ import Address
 import Mesh
 
 /// The headers that HBONE peers tell each other about a connection (ztunnel.md §2.3, §2.4).
-enum TunnelHeaders {
+package enum TunnelHeaders {
     /// Who a workload is, for the other side's telemetry. Never believed for anything else.
     ///
     /// Members are not percent-encoded on this wire, so a value that would not survive is left out.
-    static func baggage(of workload: Workload) -> String {
+    package static func baggage(of workload: Workload) -> String {
         let members: [(String, String)] = [
             ("k8s.cluster.name", workload.clusterID), ("k8s.namespace.name", workload.namespace),
             ("k8s.\(workload.kind.dumpName).name", workload.workloadName),
@@ -17,13 +17,13 @@ enum TunnelHeaders {
     }
 
     /// `for="address:port"`, and the service that was asked for (RFC 7239, as ztunnel writes it).
-    static func forwarded(for source: SocketAddress, service: Service?) -> String {
+    package static func forwarded(for source: SocketAddress, service: Service?) -> String {
         guard let hostname = service?.hostname, isMember(hostname) else { return "for=\"\(source)\"" }
         return "for=\"\(source)\";host=\(hostname)"
     }
 
     /// The service that a client names in `forwarded`; nil when it names none. Quotes are taken off.
-    static func forwardedHost(_ header: String) -> String? {
+    package static func forwardedHost(_ header: String) -> String? {
         guard header.utf8.count <= 1_024, header.utf8.allSatisfy({ $0 < 0x80 }) else { return nil }
         // Most clients call an address and name nothing: those need not be taken apart.
         guard header.utf8.contains(where: { $0 | 0x20 == UInt8(ascii: "h") }) else { return nil }
@@ -40,7 +40,7 @@ enum TunnelHeaders {
     }
 
     /// A new trace context (W3C Trace Context §3.2): sampled off, for lines of two nodes to be found together.
-    static func traceparent(randomness: inout some RandomNumberGenerator) -> String {
+    package static func traceparent(randomness: inout some RandomNumberGenerator) -> String {
         var numbers: [3 of UInt64] = [0, 0, 0]
         for index in numbers.indices { numbers[index] = UInt64.random(in: 1 ... .max, using: &randomness) }
         return unsafe String(unsafeUninitializedCapacity: 55) { text in

@@ -2,7 +2,7 @@ import Mesh
 import Telemetry
 
 extension JSONWriter {
-    mutating func policy(_ policy: Policy) {
+    package mutating func policy(_ policy: Policy) {
         object { json in
             json.member("name", policy.name.name)
             json.member("namespace", policy.name.namespace)

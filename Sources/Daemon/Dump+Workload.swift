@@ -5,7 +5,7 @@ import Telemetry
 // case, and members that hold their default are left out of workloads and services.
 
 extension JSONWriter {
-    mutating func workload(_ workload: Workload) {
+    package mutating func workload(_ workload: Workload) {
         object { json in
             json.arrayMember("workloadIps", of: workload.addresses.map(\.description))
             if let waypoint = workload.waypoint { json.gateway("waypoint", waypoint) }

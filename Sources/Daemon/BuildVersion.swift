@@ -1,12 +1,14 @@
 import Options
 
 /// Which build this is, in the members that ztunnel's dump has for it.
-struct BuildVersion: Sendable {
-    static let current = BuildVersion(version: Version.current)
+package struct BuildVersion: Sendable {
+    package static let current = BuildVersion(version: Version.current)
 
-    let version: String
+    package let version: String
 
-    var members: [(name: String, value: String)] {
+    package init(version: String) { self.version = version }
+
+    package var members: [(name: String, value: String)] {
         [
             ("version", version), ("gitRevision", "unknown"), ("rustVersion", "none; Swift 6"),
             ("buildProfile", buildProfile), ("buildStatus", "unknown"), ("istioVersion", "unknown"),

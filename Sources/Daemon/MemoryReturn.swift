@@ -3,7 +3,7 @@ import Linux
 
 /// Gives the system back what the start and bursts of connections have left behind: the allocator keeps it for good, in an
 /// arena for each thread, and most of the program's text has run once for all.
-final class MemoryReturn {
+package final class MemoryReturn {
     private let loop: EventLoop
     /// What was free when it was given back last: malloc counts it as free ever after.
     private var given = 0
@@ -17,17 +17,17 @@ final class MemoryReturn {
     /// Less than that is not worth the faults that its next use would cost.
     private static let worthwhile = 4 << 20
 
-    init(_ loop: EventLoop) {
+    package init(_ loop: EventLoop) {
         self.loop = loop
     }
 
     /// - Parameter isReady: whether the start is over.
-    func start(_ isReady: @escaping () -> Bool) {
+    package func start(_ isReady: @escaping () -> Bool) {
         self.isReady = isReady
         loop.schedule(startTimer, after: Self.startInterval)
     }
 
-    func stop() {
+    package func stop() {
         loop.cancel(startTimer)
         loop.cancel(timer)
     }

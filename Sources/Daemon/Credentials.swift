@@ -4,9 +4,9 @@ import TLS
 
 /// One identity's certificate as one worker uses it: the contexts are made when they are first needed, and last until the
 /// certificate is replaced. Connections that were made with the one before keep it.
-final class Credentials {
-    let identity: Identity
-    let bundle: CertificateBundle
+package final class Credentials {
+    package let identity: Identity
+    package let bundle: CertificateBundle
     private let roots: [Certificate]
     private let workspace: TLSWorkspace
     private let records: RecordLayer
@@ -28,7 +28,7 @@ final class Credentials {
     }
 
     /// Why a peer would not take it now; nil when it would.
-    var flaw: String? {
+    package var flaw: String? {
         let now = UnixTime.now
         if now < notBefore { return "the certificate of \(identity) is not valid yet" }
         return now < notAfter ? nil : "the certificate of \(identity) has expired"
@@ -40,7 +40,7 @@ final class Credentials {
     }
 
     /// For tunnels that a workload of this identity opens.
-    func client() throws(TLSError) -> TLSContext {
+    package func client() throws(TLSError) -> TLSContext {
         if let clientContext { return clientContext }
         var configuration = TLSConfiguration.meshClient(bundle, roots: roots)
         configuration.records = records
@@ -50,7 +50,7 @@ final class Credentials {
     }
 
     /// For tunnels that arrive at a workload of this identity. By ztunnel's rule peers are of its own trust domain.
-    func server() throws(TLSError) -> TLSContext {
+    package func server() throws(TLSError) -> TLSContext {
         if let serverContext { return serverContext }
         var configuration = TLSConfiguration.meshServer(
             bundle, roots: roots, trustDomains: [identity.trustDomain])
@@ -62,22 +62,22 @@ final class Credentials {
 }
 
 /// What a worker can say about an identity's certificate.
-enum CredentialState {
+package enum CredentialState {
     case available(Credentials)
     case pending
     case unavailable(String)
 }
 
 /// The certificates that a worker has at hand.
-struct CredentialTable {
+package struct CredentialTable {
     private let records: RecordLayer
     private let workspace = TLSWorkspace()
     private var states: [Identity: CredentialState] = [:]
 
-    init(records: RecordLayer) { self.records = records }
+    package init(records: RecordLayer) { self.records = records }
 
     /// Takes over a new state of all certificates; contexts of unchanged ones are kept.
-    mutating func replace(by certificates: [Identity: CertificateState]) {
+    package mutating func replace(by certificates: [Identity: CertificateState]) {
         var next: [Identity: CredentialState] = [:]
         for (identity, state) in certificates {
             switch state {
@@ -95,5 +95,5 @@ struct CredentialTable {
         states = next
     }
 
-    subscript(identity: Identity) -> CredentialState { states[identity] ?? .pending }
+    package subscript(identity: Identity) -> CredentialState { states[identity] ?? .pending }
 }
