@@ -62,6 +62,9 @@ let package = Package(
         library("Transport", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "HTTP2", "HTTP1"),
         library(
             "Tunnel", "Address", "Linux", "EventLoop", "TLS", "HTTP2", "Transport", "Mesh", "Metrics"),
+        library(
+            "L7", "Address", "Linux", "Metrics", "EventLoop", "Mesh", "Routing", "HTTP2", "HTTP1", "HTTPTranslation",
+            "Tunnel"),
         library("Capture", "CNFTables", "Address", "Linux"),
         library("Protobuf"),
         library("Wire", "Protobuf", "Address", "Mesh", excluding: ["Protos"]),
@@ -121,6 +124,8 @@ let package = Package(
             name: "hbone-peer",
             dependencies: ["Address", "Linux", "EventLoop", "Mesh", "TLS", "HTTP2", "Transport", "Tunnel"],
             path: "Tests/Support/hbone-peer", swiftSettings: swift),
+        tests(
+            "L7", "Address", "Linux", "Metrics", "EventLoop", "Mesh", "Routing", "HTTP2", "HTTP1", "Tunnel"),
         tests("Capture", "Address", "Linux"),
         .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: swift),
         .target(

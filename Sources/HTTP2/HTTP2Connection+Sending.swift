@@ -97,6 +97,15 @@ extension HTTP2Connection {
         if endStream { endLocal(place) }
     }
 
+    /// Ends our side behind the content that was framed, with an empty frame in `output`.
+    public mutating func endStream(_ stream: StreamID) {
+        guard failure == nil, let place = streams.place(of: stream),
+            !streams[place].flags.contains(.localEnded)
+        else { return }
+        pending.appendFrameHeader(length: 0, type: FrameType.data, flags: FrameFlag.endStream, stream: stream)
+        endLocal(place)
+    }
+
     /// The application has taken bytes: the windows of the stream and of the connection open again, in batches.
     /// Streams that have been reset gave their bytes back by themselves; for them this does nothing.
     public mutating func consumed(_ stream: StreamID, _ byteCount: Int) {

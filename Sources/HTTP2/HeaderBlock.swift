@@ -150,6 +150,9 @@ public struct HeaderBlock: Hashable, Sendable, ExpressibleByArrayLiteral {
     /// The size that SETTINGS_MAX_HEADER_LIST_SIZE counts: 32 bytes for each field beside its own (§6.5.2).
     public var listSize: Int { storage.count + 32 * fields.count }
 
+    /// Keeps these fields, in this order.
+    mutating func keep(_ indices: [Int]) { fields = indices.map { fields[$0] } }
+
     private func index(of name: String) -> Int? {
         fields.indices.first { self.name($0, is: name) }
     }

@@ -6,7 +6,7 @@ import Linux
 /// Its size is bounded by whoever fills it: a stream's window, or a single read. Its memory counts against the loop's
 /// budget.
 @safe
-struct Backlog: ~Copyable {
+public struct Backlog: ~Copyable {
     @safe
     private struct Chunk {
         var buffer: UnsafeMutableRawBufferPointer
@@ -19,20 +19,20 @@ struct Backlog: ~Copyable {
     /// Chunks before it are empty and given back.
     private var first = 0
     /// How many bytes wait.
-    private(set) var byteCount = 0
+    public private(set) var byteCount = 0
 
-    init(pool: BufferPool) { self.pool = pool }
+    public init(pool: BufferPool) { self.pool = pool }
 
     deinit {
         chunks[first...].forEach { unsafe pool.give($0.buffer) }
     }
 
-    var isEmpty: Bool { byteCount == 0 }
+    public var isEmpty: Bool { byteCount == 0 }
 
     /// Copies bytes behind those that wait.
     ///
     /// - Returns: false when the loop's budget is used up: then they are not all there, and the connection has to end.
-    mutating func append(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    public mutating func append(_ bytes: UnsafeRawBufferPointer) -> Bool {
         var rest = unsafe bytes[...]
         while unsafe !rest.isEmpty {
             if unsafe chunks.count == first
@@ -82,26 +82,27 @@ struct Backlog: ~Copyable {
         return .bytes(written)
     }
 
-    /// Sends what waits.
+    /// Hands out what waits, piece by piece, until somebody takes less than a whole one.
     ///
-    /// - Returns: how many bytes the channel took; when some still wait, it will say that it is writable.
-    mutating func flush(to channel: some ByteChannel) -> Int {
-        var sent = 0
+    /// - Parameter take: says how many bytes of a piece it took.
+    /// - Returns: how many bytes were taken.
+    public mutating func drain(_ take: (UnsafeRawBufferPointer) -> Int) -> Int {
+        var taken = 0
         while byteCount > 0 {
             let chunk = chunks[first]
             let bytes = unsafe UnsafeRawBufferPointer(rebasing: chunk.buffer[chunk.start..<chunk.end])
-            let count = unsafe channel.send(bytes)
-            sent += count
+            let count = unsafe take(bytes)
+            taken += count
             byteCount -= count
             chunks[first].start += count
             guard count == bytes.count else { break }
             giveFirst()
         }
-        return sent
+        return taken
     }
 
     /// Forgets everything.
-    mutating func clear() {
+    public mutating func clear() {
         while first < chunks.count { giveFirst() }
         byteCount = 0
     }

@@ -126,7 +126,7 @@ private final class RelayEnd: ByteChannelDelegate {
         backlog = Backlog(pool: loop.buffers)
     }
 
-    func flush() -> Int { backlog.flush(to: channel) }
+    func flush() -> Int { unsafe backlog.drain { unsafe channel.send($0) } }
 
     func received(_ bytes: UnsafeRawBufferPointer) {
         guard let relay else { return channel.consumed(bytes.count) }

@@ -1,0 +1,190 @@
+import Address
+import EventLoop
+import HTTP1
+import HTTP2
+import Linux
+import Mesh
+import Routing
+import Tunnel
+
+/// Where a request may go: one workload's port.
+public struct UpstreamEndpoint: Hashable, Sendable {
+    /// The workload's, so that whoever connects knows which way leads there.
+    public var id: String
+    public var address: SocketAddress
+    public var weight: UInt32
+    public var isHealthy: Bool
+
+    public init(id: String, address: SocketAddress, weight: UInt32 = 1, isHealthy: Bool = true) {
+        self.id = id
+        self.address = address
+        self.weight = weight
+        self.isHealthy = isHealthy
+    }
+}
+
+/// What came of an attempt to connect.
+public enum ConnectOutcome {
+    case connected(any ByteChannel)
+    case failed(CloseReason)
+}
+
+/// Who makes connections to endpoints: through tunnels, or over TCP where an endpoint is not in the mesh.
+public protocol UpstreamConnector: AnyObject {
+    /// - Parameter completion: called once on the loop, never before this returns, unless cancelled.
+    /// - Returns: gives the attempt up.
+    func connect(
+        to endpoint: UpstreamEndpoint, of upstream: Upstream, _ completion: @escaping (ConnectOutcome) -> Void
+    )
+        -> () -> Void
+}
+
+/// Who knows the services that routes lead to.
+public protocol UpstreamResolver: AnyObject {
+    /// nil where there is no such service, port or subset: answered 503 with the flag NC.
+    func upstream(for destination: Destination) -> Upstream?
+}
+
+/// The endpoints of a destination, as one loop sees them, with the connections to each. `close` it when it is no longer needed.
+public final class Upstream {
+    public enum Balancing: Hashable, Sendable {
+        case leastRequest
+        case roundRobin
+        case random
+    }
+
+    public struct Configuration: Sendable {
+        /// HTTP/2 with prior knowledge; nil for what the client speaks.
+        public var speaksHTTP2: Bool? = false
+        public var balancing = Balancing.leastRequest
+        public var connectTimeout = Duration.seconds(10)
+        /// Idle connections are kept for so long.
+        public var idleTimeout = Duration.seconds(3_600)
+        /// Idle HTTP/1 connections kept for an endpoint.
+        public var idleLimit = 64
+        /// Requests on one connection; 0 for no limit, 1 for no second one.
+        public var requestsPerConnection = 0
+        /// Requests under way at once, on all endpoints together (http2MaxRequests).
+        public var requestLimit = Int(UInt32.max)
+        /// Requests that wait for a connection (http1MaxPendingRequests).
+        public var pendingLimit = Int(UInt32.max)
+        public var http1 = HTTP1Limits.streaming
+        public var http2 = HTTP2Configuration.proxied
+
+        public init() {}
+    }
+
+    public let loop: EventLoop
+    public let destination: Destination
+    public let configuration: Configuration
+    let connector: any UpstreamConnector
+    private var pools: [String: EndpointPool] = [:]
+    private var healthy: [EndpointPool] = []
+    private var totalWeight: UInt64 = 0
+    private var hasEqualWeights = true
+    private var next = 0
+    var activeRequests = 0
+    var pendingRequests = 0
+    private lazy var sweep = CallbackTimer { [weak self] in self?.closeIdle() }
+
+    /// How often an endpoint that was tried before is passed over.
+    private static let picks = 5
+
+    public init(
+        loop: EventLoop, _ destination: Destination, _ configuration: Configuration = Configuration(),
+        connector: any UpstreamConnector
+    ) {
+        self.loop = loop
+        self.destination = destination
+        self.configuration = configuration
+        self.connector = connector
+    }
+
+    /// The endpoints from here on. Those that are gone end with their last request.
+    public func update(_ endpoints: [UpstreamEndpoint]) {
+        var old = pools
+        pools = [:]
+        for endpoint in endpoints {
+            let pool = old.removeValue(forKey: endpoint.id)
+            if let pool, pool.endpoint.address == endpoint.address {
+                pool.endpoint = endpoint
+                pools[endpoint.id] = pool
+            } else {
+                pool?.leave()
+                pools[endpoint.id] = EndpointPool(self, endpoint)
+            }
+        }
+        for pool in old.values { pool.leave() }
+        healthy = endpoints.compactMap { endpoint in
+            endpoint.isHealthy && endpoint.weight > 0 ? pools[endpoint.id] : nil
+        }
+        totalWeight = healthy.reduce(0) { $0 + UInt64($1.endpoint.weight) }
+        hasEqualWeights = Set(healthy.map(\.endpoint.weight)).count <= 1
+        if !sweep.isArmed, !pools.isEmpty { loop.schedule(sweep, after: sweepInterval) }
+    }
+
+    /// Ends idle connections, and the others with their requests.
+    public func close() {
+        update([])
+        loop.cancel(sweep)
+    }
+
+    /// An endpoint for a request, nil where none is healthy.
+    ///
+    /// - Parameter tried: endpoints to be avoided if another is there.
+    func choose(avoiding tried: [String], random: () -> UInt64) -> EndpointPool? {
+        guard !healthy.isEmpty else { return nil }
+        for _ in 0..<Self.picks {
+            let pool = pick(random)
+            if !tried.contains(pool.endpoint.id) { return pool }
+        }
+        return healthy.first { !tried.contains($0.endpoint.id) } ?? pick(random)
+    }
+
+    private func pick(_ random: () -> UInt64) -> EndpointPool {
+        switch configuration.balancing {
+        case .roundRobin:
+            next = (next + 1) % healthy.count
+            return healthy[next]
+        case .random: return weighted(random())
+        case .leastRequest:
+            let (a, b) = (weighted(random()), weighted(random()))
+            let loadA = UInt64(a.activeRequests + 1) * UInt64(b.endpoint.weight)
+            let loadB = UInt64(b.activeRequests + 1) * UInt64(a.endpoint.weight)
+            return loadA <= loadB ? a : b
+        }
+    }
+
+    private func weighted(_ random: UInt64) -> EndpointPool {
+        if hasEqualWeights { return healthy[Int(random % UInt64(healthy.count))] }
+        var left = random % totalWeight
+        for pool in healthy {
+            if left < pool.endpoint.weight { return pool }
+            left -= UInt64(pool.endpoint.weight)
+        }
+        return healthy[0]
+    }
+
+    private var sweepInterval: Duration { max(.seconds(1), configuration.idleTimeout / 8) }
+
+    private func closeIdle() {
+        for pool in pools.values { pool.closeIdle(before: loop.now, keptFor: configuration.idleTimeout) }
+        if !pools.isEmpty { loop.schedule(sweep, after: sweepInterval) }
+    }
+
+    /// Connections that wait for a request; for dumps and tests.
+    public var idleConnections: Int { pools.values.reduce(0) { $0 + $1.idleCount } }
+}
+
+extension HTTP2Configuration {
+    /// For clients and endpoints of the proxy: windows that bound what a slow reader makes it hold.
+    public static let proxied: HTTP2Configuration = {
+        var configuration = HTTP2Configuration()
+        configuration.initialWindow = 256 << 10
+        configuration.connectionWindow = 1 << 20
+        configuration.maxFrame = 64 << 10
+        configuration.maxConcurrentStreams = 100
+        configuration.enableConnectProtocol = true
+        return configuration
+    }()
+}
