@@ -84,6 +84,10 @@ let package = Package(
             "HTTP1", "HTTP2", "Transport", "Tunnel", "Capture", "Decision", "Discovery", "Telemetry",
             "Daemon",
             "Wire", "Mesh"),
+        library(
+            "Waypoint", "Address", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS", "HTTP1", "HTTP2",
+            "Transport",
+            "Tunnel", "Decision", "Discovery", "Telemetry", "Daemon", "Mesh"),
         library("Documents", "CYAML", "CJansson", "Encodings"),
         library("Manifests", "Documents", "Address", "Routing"),
         library("Compiler", "Manifests", "Documents", "Address", "Mesh"),
@@ -97,6 +101,7 @@ let package = Package(
 
         program("protoc-gen-warren", "Protobuf", excluding: ["Protos"]),
         program("warren-node", "NodeAgent", "Daemon", "Options", "Log", "Linux"),
+        program("warren-waypoint", "Waypoint", "Daemon", "Options", "Linux"),
         program("warren-control", "ControlPlane", "Options", "Log", "Linux"),
         program("warren", "Commands"),
 
@@ -184,6 +189,7 @@ let package = Package(
             "NodeAgent", "Daemon", "Address", "Linux", "Log", "Metrics", "EventLoop", "HTTP1", "Options",
             "Discovery",
             "Mesh", "Decision", "Capture", "TLS", "Transport"),
+        tests("Waypoint", "Daemon", "Discovery", "Options"),
         tests("Documents"),
         tests("Manifests", "Documents", "Address", "Routing"),
         tests("Compiler", "Manifests", "Documents", "Mesh", "Address"),

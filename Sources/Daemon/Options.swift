@@ -41,3 +41,14 @@ extension TextSource {
         self = text.hasPrefix(mark) ? .literal(text) : .file(text)
     }
 }
+
+/// `--control` names nothing that could be connected to.
+package struct InvalidControlAddress: Error, CustomStringConvertible {
+    package let address: String
+
+    package init(address: String) {
+        self.address = address
+    }
+
+    package var description: String { "\"\(address)\" is not a control component's host:port" }
+}

@@ -151,7 +151,7 @@ private func toWorkload(
     return direct(workload, at: target, service: nil, trace: &trace)
 }
 
-private func direct(
+func direct(
     _ workload: WorkloadEntry, at address: SocketAddress, service: ServiceEntry?,
     isFromWaypoint: Bool = false, trace: inout Trace
 ) -> OutboundPlan {
@@ -192,7 +192,7 @@ private func toWaypoint(
             workload: found.workload, service: service))
 }
 
-private func remoteNetwork(_ workload: WorkloadEntry, trace: inout Trace) -> OutboundPlan {
+func remoteNetwork(_ workload: WorkloadEntry, trace: inout Trace) -> OutboundPlan {
     trace.add(
         "\(workload.workload.uid) is in network \"\(workload.workload.network)\", which no gateway connects")
     return .refuse(.unknownNetworkGateway(workload.workload.network))
@@ -223,7 +223,8 @@ private func resolve(
     return (chosen.endpoint.workload, service, SocketAddress(address, chosen.port))
 }
 
-private func isInstance(_ source: WorkloadEntry, of gateway: GatewayAddress, snapshot: Snapshot) -> Bool {
+/// Whether a workload is one of those that a gateway's address means.
+func isInstance(_ source: WorkloadEntry, of gateway: GatewayAddress, snapshot: Snapshot) -> Bool {
     switch gateway.destination {
     case .hostname(let name):
         snapshot.service(name)?.endpoints.contains { $0.workload.workload.uid == source.workload.uid }

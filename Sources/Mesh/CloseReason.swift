@@ -43,6 +43,10 @@ public indirect enum CloseReason: Hashable, Sendable {
     case invalidAuthority(String)
     case destinationMismatch(requested: String, actual: String)
     case unknownTarget(String)
+    /// A waypoint was asked for what it does not stand before.
+    case notServed(String)
+    /// The loopback, a link's own addresses, or others that no waypoint dials, whatever names them.
+    case forbiddenDestination(String)
     case failed(String)
     /// A budget of the workload or of the node is spent.
     case limitReached(String)
@@ -71,8 +75,10 @@ public indirect enum CloseReason: Hashable, Sendable {
     /// The status that an HBONE server answers a CONNECT with when it ends for this reason before the 200.
     public var hboneStatus: Int {
         switch self {
-        case .notConnect, .invalidAuthority, .destinationMismatch: 400
+        case .notConnect, .invalidAuthority, .destinationMismatch, .notServed, .forbiddenDestination: 400
         case .deniedByPolicy, .unmatchedByAllow, .missingPolicy, .policyChanged: 401
+        // A verdict goes on as what it is: another waypoint would hear the same.
+        case .refusedByPeer(401, _): 401
         default: 503
         }
     }
@@ -113,6 +119,8 @@ extension CloseReason: CustomStringConvertible {
         case .invalidAuthority(let text): "invalid CONNECT address \(text)"
         case .destinationMismatch(let requested, let actual): "ip mismatch: \(requested) != \(actual)"
         case .unknownTarget(let what): "unknown target: \(what)"
+        case .notServed(let what): "\(what) is not served by this waypoint"
+        case .forbiddenDestination(let what): "a waypoint does not connect to \(what)"
         case .failed(let what): what
         case .limitReached(let what): "limit reached: \(what)"
         }

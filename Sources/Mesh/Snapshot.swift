@@ -73,6 +73,12 @@ extension Snapshot {
         contents.localPolicySets[workload.uid] ?? contents.policySet(for: workload)
     }
 
+    /// The policies that a workload names, and no others: what a waypoint asks, for those of its namespace and of the mesh are
+    /// asked where its connections arrive.
+    public func attachedPolicySet(of workload: Workload) -> PolicySet {
+        PolicySet(scoped: [], named: workload.authorizationPolicies.map { ($0, contents.policies[$0]) })
+    }
+
     /// For dumps and status pages, in a stable order.
     public var allWorkloads: [Workload] {
         contents.workloads.values.map(\.workload).sorted { $0.uid < $1.uid }

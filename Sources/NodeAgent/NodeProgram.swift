@@ -158,10 +158,3 @@ struct UnknownCongestionControl: Error, CustomStringConvertible {
         "--tunnel-congestion \(name): the kernel has no such TCP congestion control; it has \(available.joined(separator: ", "))"
     }
 }
-
-/// `--control` names nothing that could be connected to.
-struct InvalidControlAddress: Error, CustomStringConvertible {
-    let address: String
-
-    var description: String { "\"\(address)\" is not a control component's host:port" }
-}

@@ -49,5 +49,11 @@ enum ConnectionLabels {
 
 extension ConnectionRecord.Direction {
     /// The side that reports: the source of outbound connections, the destination of inbound ones.
-    var reporter: String { self == .outbound ? "source" : "destination" }
+    var reporter: String {
+        switch self {
+        case .outbound: "source"
+        case .inbound: "destination"
+        case .waypoint: "waypoint"
+        }
+    }
 }

@@ -50,8 +50,12 @@ public final class ConnectionMetrics {
 
     /// - Parameters:
     ///   - idle: how long a pair that has no traffic stays visible.
+    ///   - directions: from where connections are seen.
     ///   - seriesLimit: pairs above it share one series named `other`.
-    public init(_ registry: Registry, idle: Duration = .seconds(3_600), seriesLimit: Int = 20_000) {
+    public init(
+        _ registry: Registry, directions: [ConnectionRecord.Direction] = [.inbound, .outbound],
+        idle: Duration = .seconds(3_600), seriesLimit: Int = 20_000
+    ) {
         func family(_ name: String, _ help: String) -> Family<Counter> {
             registry.counters(
                 "istio_tcp_\(name)", help, labels: ConnectionLabels.names, limit: seriesLimit, idle: idle)
@@ -68,7 +72,9 @@ public final class ConnectionMetrics {
                 "sent_bytes", "The size of total bytes sent during response in case of a TCP connection"))
         let sockets = registry.gauges(
             "istio_tcp_sockets_open", "Connections open at the moment (unstable)", labels: ["reporter"])
-        socketsOpen = [.inbound: sockets.with("destination"), .outbound: sockets.with("source")]
+        var open: [ConnectionRecord.Direction: Gauge] = [:]
+        for direction in directions { open[direction] = sockets.with(direction.reporter) }
+        socketsOpen = open
         let carried = registry.counters(
             "warren_connections", "Connections whose both sides were there, by the way that they took",
             labels: ["reporter", "path"])
@@ -79,7 +85,7 @@ public final class ConnectionMetrics {
             }
             return counters
         }
-        self.carried = [.inbound: byPath(.inbound), .outbound: byPath(.outbound)]
+        self.carried = directions.reduce(into: [:]) { $0[$1] = byPath($1) }
     }
 
     /// Forgets the looked-up series, after which idle ones can expire: with every new snapshot, whose workloads are new

@@ -3,8 +3,9 @@ import Mesh
 
 /// What is told about one connection when it has ended: the access log and the metrics both speak from this.
 public struct ConnectionRecord: Sendable {
-    /// From where it is seen: `outbound` at the workload that opened it, `inbound` at the one that was called.
-    public enum Direction: String, Sendable, CaseIterable { case inbound, outbound }
+    /// From where it is seen: `outbound` at the workload that opened it, `inbound` at the one that was called, `waypoint`
+    /// between them.
+    public enum Direction: String, Sendable, CaseIterable { case inbound, outbound, waypoint }
 
     /// How it is carried on the mesh's side.
     public enum Path: String, Sendable, CaseIterable {

@@ -383,6 +383,51 @@ class Pod:
             for one in self.lab.status()["workloads"])
 
 
+class Waypoint:
+    """A Gateway of class istio-waypoint, and for each replica a pod that runs warren-waypoint."""
+
+    def __init__(self, lab, qualified_name, nodes, labels, attach):
+        self.lab = lab
+        self.namespace, self.name = qualified_name.split("/")
+        self.file = f"gateway-{self.namespace}-{self.name}.yaml"
+        lab.write(self.file, (
+            f"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata:\n  name: {self.name}\n"
+            f"  namespace: {self.namespace}\n  labels: {json.dumps(labels)}\n"
+            "spec:\n  gatewayClassName: istio-waypoint\n  listeners:\n  - name: mesh\n    port: 15008\n"
+            f"    protocol: HBONE\n    allowedRoutes:\n      namespaces:\n        from: {attach}\n"))
+        self.pods = [
+            lab.pod(f"{qualified_name}-{number}", node=node, account=self.name,
+                    labels={"gateway.networking.k8s.io/gateway-name": self.name})
+            for number, node in enumerate(nodes, 1)]
+        self.daemons = [
+            lab.program(pod.name, pod.netns, [
+                BINARIES / "warren-waypoint", "--name", self.name, "--namespace", self.namespace, "--pod-name", pod.name,
+                "--control", f"{lab.control_ip}:15012", "--ca-root", lab.state / "root-cert.pem",
+                "--token-file", lab.state / "tokens" / f"waypoint-{self.namespace}_{self.name}",
+                "--state", lab.directory / pod.name, "--run-directory", lab.run_directory]) for pod in self.pods]
+
+    identity = property(lambda self: self.pods[0].identity)
+
+    def socket(self, index=0):
+        return self.lab.run_directory / f"{self.namespace}_{self.pods[index].name}.sock"
+
+    def start(self):
+        for index, daemon in enumerate(self.daemons):
+            if not daemon.is_running:
+                daemon.start()
+            wait(lambda: ask(self.socket(index), "/ready")[0] == 200 or self.lab._alive(daemon),
+                 f"{daemon.name} is ready")
+        return self
+
+    def status(self, index=0):
+        code, body = ask(self.socket(index))
+        assert code == 200, body
+        return body
+
+    def access_log(self):
+        return "".join(one.out.read_text(errors="replace") for one in self.daemons if one.out.exists())
+
+
 class Lab:
     """Everything of one test module. Use it as a context manager; it leaves nothing behind."""
 
@@ -446,8 +491,10 @@ class Lab:
     def remove(self, file):
         (self.config / file).unlink(missing_ok=True)
 
-    def namespace(self, name, mode="ambient"):
-        labels = f"  labels:\n    istio.io/dataplane-mode: {mode}\n" if mode else ""
+    def namespace(self, name, mode="ambient", **more):
+        labels = {**({"istio.io/dataplane-mode": mode} if mode else {}), **more}
+        labels = "".join(f"    {key}: {json.dumps(value)}\n" for key, value in labels.items())
+        labels = f"  labels:\n{labels}" if labels else ""
         self.write(f"namespace-{name}.yaml", f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n{labels}")
 
     def pod(self, qualified_name, node, **options):
@@ -457,6 +504,10 @@ class Lab:
             f"account-{made.namespace}-{made.account}.yaml",
             f"apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: {made.account}\n  namespace: {made.namespace}\n")
         return made.write()
+
+    def waypoint(self, qualified_name, nodes="a", labels=None, attach="Same"):
+        """A waypoint with a replica on each of the nodes; `start` runs it."""
+        return Waypoint(self, qualified_name, nodes, labels or {}, attach)
 
     def outsider(self, name):
         """A machine on the network between the nodes that the mesh knows nothing of; its namespace and addresses."""
@@ -473,14 +524,15 @@ class Lab:
         netns.addresses = (f"10.98.0.{host}", f"fd98::{host:x}")
         return netns
 
-    def service(self, qualified_name, selector, ports):
+    def service(self, qualified_name, selector, ports, labels=None):
         """A Service; its IPv4 and IPv6 address."""
         namespace, name = qualified_name.split("/")
         number = next(self._vips)
         vip, vip6 = f"10.98.200.{number}", f"fd98:0:0:c8::{number:x}"
         self.write(
             f"service-{namespace}-{name}.yaml",
-            f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n"
+            f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  namespace: {namespace}\n"
+            + (f"  labels: {json.dumps(labels)}\n" if labels else "") + "spec:\n"
             f"  clusterIP: {vip}\n  clusterIPs:\n  - {vip}\n  - \"{vip6}\"\n  ipFamilyPolicy: PreferDualStack\n"
             "  selector:\n" + "".join(f"    {key}: {value}\n" for key, value in selector.items())
             + "  ports:\n" + "".join(
