@@ -11,8 +11,22 @@ struct MeshPlan: Equatable {
         let networkNamespace: String?
     }
 
+    /// A waypoint's pod, which runs one replica of it.
+    struct Waypoint: Equatable {
+        let namespace: String
+        /// Of the Gateway.
+        let name: String
+        let pod: String
+        let networkNamespace: String
+
+        /// What its admin socket is called. No node's name has an underscore.
+        var instance: String { "\(namespace)_\(pod)" }
+    }
+
     /// By name.
     let nodes: [Node]
+    /// By namespace and pod. Those of these nodes whose pods say where their namespace is.
+    let waypoints: [Waypoint]
     /// The namespaces of these nodes' pods: what must be free of capture rules in the end.
     let podNamespaces: [String]
 
@@ -56,6 +70,18 @@ struct MeshPlan: Equatable {
             throw .usage("no Node \(quoted(name)) in \(directory); there are \(known)")
         }
         self.nodes = only.isEmpty ? nodes : nodes.filter { only.contains($0.name) }
+        let running = Set(self.nodes.map(\.name))
+        waypoints = compile(store).waypoints.flatMap { name, declaration in
+            declaration.replicas.compactMap { replica in
+                // A pod that is bound to no node runs with all of them.
+                guard running.contains(replica.node) || (replica.node.isEmpty && only.isEmpty),
+                    let namespace = replica.networkNamespace
+                else { return nil }
+                return Waypoint(
+                    namespace: name.namespace, name: name.name, pod: replica.name,
+                    networkNamespace: namespace)
+            }
+        }.sorted { ($0.namespace, $0.pod) < ($1.namespace, $1.pod) }
         self.podNamespaces = self.nodes.flatMap { podNamespaces[$0.name] ?? [] }.sorted()
     }
 }

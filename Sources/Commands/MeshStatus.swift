@@ -8,17 +8,21 @@ public struct MeshStatus {
     let control: JSONAnswer?
     /// By name.
     let nodes: [JSONAnswer]
+    /// Each pod of a waypoint.
+    let waypoints: [JSONAnswer]
     /// Sockets at which nobody answered, with the reason.
     let silent: [String]
 
     /// Parts of the report.
     public enum Section: String, CaseIterable, Sendable {
-        case nodes, workloads, certificates, tunnels, policies
+        case nodes, waypoints, workloads, certificates, tunnels, policies
     }
 
-    init(control: JSONAnswer?, nodes: [JSONAnswer], silent: [String] = []) {
+    /// - Parameter daemons: nodes and waypoints.
+    init(control: JSONAnswer?, daemons: [JSONAnswer], silent: [String] = []) {
         self.control = control
-        self.nodes = nodes
+        nodes = daemons.filter { $0.text("waypoint") == nil }
+        waypoints = daemons.filter { $0.text("waypoint") != nil }
         self.silent = silent
     }
 
@@ -29,23 +33,23 @@ public struct MeshStatus {
             throw .unreachable(socket: "\(runDirectory)/control.sock", error)
         }
         var control: JSONAnswer?
-        var nodes: [JSONAnswer] = []
+        var daemons: [JSONAnswer] = []
         var silent: [String] = []
         for name in names {
             let path = "\(runDirectory)/\(name)"
             do throws(CommandError) {
                 let answer = try JSONAnswer(try AdminClient(socketPath: path).page("/status"), from: path)
-                if name == "control.sock" { control = answer } else { nodes.append(answer) }
+                if name == "control.sock" { control = answer } else { daemons.append(answer) }
             } catch {
                 silent.append(error.description)
             }
         }
-        guard control != nil || !nodes.isEmpty else {
+        guard control != nil || !daemons.isEmpty else {
             let missing = SystemCallError(call: "connect", subject: runDirectory, number: noSuchFile)
             throw silent.first.map { .failed($0) }
                 ?? .unreachable(socket: "\(runDirectory)/control.sock", missing)
         }
-        self.init(control: control, nodes: nodes, silent: silent)
+        self.init(control: control, daemons: daemons, silent: silent)
     }
 
     /// The report.
@@ -60,6 +64,7 @@ public struct MeshStatus {
         .object([
             Value.Member("control", control?.value ?? .null),
             Value.Member("nodes", .list(nodes.map(\.value))),
+            Value.Member("waypoints", .list(waypoints.map(\.value))),
         ])
     }
 
@@ -71,6 +76,7 @@ public struct MeshStatus {
             let table =
                 switch part {
                 case .nodes: nodeTable(now)
+                case .waypoints: waypointTable(now)
                 case .workloads: workloadTable()
                 case .certificates: certificateTable(now)
                 case .tunnels: tunnelTable(now)
@@ -109,6 +115,36 @@ public struct MeshStatus {
         return table
     }
 
+    private func waypointTable(_ now: WallClock) -> Table {
+        var table = Table("", "WAYPOINT", "POD", "STATE", "CONNECTED", "CONNECTIONS", "TUNNELS", "SERVICES")
+        var shown: Set<String> = []
+        func add(_ local: JSONAnswer) {
+            let link = local["control"]
+            let connected = link?.flag("connected") ?? false
+            table.add(
+                local.text("waypoint"), local.text("pod"), state(of: local, connected: connected),
+                connected ? link?.text("since").flatMap { agoText(since: $0, now: now) } : "no",
+                local.text("connections"), String(local.list("tunnels").count),
+                local.texts("services").joined(separator: ","))
+        }
+        for local in waypoints {
+            shown.insert("\(local.text("waypoint") ?? "?") \(local.text("pod") ?? "")")
+            add(local)
+        }
+        for known in control?.list("waypoints") ?? [] {
+            let pods = known.texts("pods")
+            for pod in pods where !shown.contains("\(known.podName) \(pod)") {
+                // Of several pods the control component cannot tell which are connected.
+                let streams = known.count("streams") ?? 0
+                let here = waypoints.count { $0.text("waypoint") == known.podName }
+                table.add(
+                    known.podName, pod, streams > here ? "connected" : "absent", nil, nil, nil, nil)
+            }
+            if pods.isEmpty { table.add(known.podName, nil, "no pod", nil, nil, nil, nil) }
+        }
+        return table
+    }
+
     private func state(of local: JSONAnswer?, connected: Bool) -> String {
         guard let local else { return connected ? "connected" : "absent" }
         if local.flag("ready") == true { return connected ? "ready" : "ready, on its last snapshot" }
@@ -143,10 +179,10 @@ public struct MeshStatus {
 
     private func certificateTable(_ now: WallClock) -> Table {
         var table = Table("", "CERTIFICATE", "NODE", "STATE", "LEFT", "SERIAL")
-        for local in nodes {
+        for local in nodes + waypoints {
             for certificate in local.list("certificates") {
                 table.add(
-                    certificate.text("identity"), local.text("node"), certificate.text("state"),
+                    certificate.text("identity"), local.daemonName, certificate.text("state"),
                     certificate.text("notAfter").flatMap { remainingText(until: $0, now: now) },
                     certificate.text("serialNumber"))
             }
@@ -161,10 +197,10 @@ public struct MeshStatus {
 
     private func tunnelTable(_ now: WallClock) -> Table {
         var table = Table("", "NODE", "DIRECTION", "FROM", "TO", "ADDRESS", "STREAMS", "AGE")
-        for local in nodes {
+        for local in nodes + waypoints {
             for tunnel in local.list("tunnels") {
                 table.add(
-                    local.text("node"), tunnel.text("direction"), tunnel.text("source"),
+                    local.daemonName, tunnel.text("direction"), tunnel.text("source"),
                     tunnel.text("destination"), tunnel.text("address"), tunnel.text("streams"),
                     tunnel.text("since").flatMap { agoText(since: $0, now: now) })
             }
@@ -192,12 +228,23 @@ public struct MeshStatus {
                 lines.append("node \(known.text("name") ?? "?") rejected an update: \(rejected)")
             }
         }
+        for known in control?.list("waypoints") ?? [] {
+            if let rejected = known.text("rejected") {
+                lines.append("waypoint \(known.podName) rejected an update: \(rejected)")
+            }
+        }
         return lines.isEmpty ? [] : [lines.map(Table.printable).joined(separator: "\n") + "\n"]
     }
 }
 
 extension JSONAnswer {
-    /// `namespace/name` of a pod in a report.
+    /// A node's name, or the `namespace/name` of a waypoint's pod.
+    var daemonName: String? {
+        text("node")
+            ?? (text("waypoint") ?? "?").split(separator: "/").first.map { "\($0)/\(text("pod") ?? "?")" }
+    }
+
+    /// `namespace/name` of what a report is of.
     var podName: String { "\(text("namespace") ?? "?")/\(text("name") ?? "?")" }
 }
 

@@ -13,6 +13,7 @@ public final class UpCommand {
     private let supervisor: Supervisor
     private var control: Supervisor.Program?
     private var nodes: [(plan: MeshPlan.Node, program: Supervisor.Program)] = []
+    private var waypoints: [Supervisor.Program] = []
     private var isInterrupted = false
     /// Everything has been up once.
     private var isUp = false
@@ -35,7 +36,8 @@ public final class UpCommand {
             )
         }
         state = options.state ?? "\(options.runDirectory)/state"
-        let width = (plan.nodes.map(\.name.count) + ["control".count]).max() ?? 0
+        let names = plan.nodes.map(\.name) + plan.waypoints.map(\.instance) + ["control"]
+        let width = names.map(\.count).max() ?? 0
         do { supervisor = try Supervisor(labelWidth: width) } catch { throw .system(error) }
         for warning in warnings { supervisor.note(warning.description) }
     }
@@ -49,6 +51,7 @@ public final class UpCommand {
         do throws(CommandError) {
             try startControl()
             if !isInterrupted { try startNodes() }
+            if !isInterrupted { try startWaypoints() }
             try superviseUntilInterrupted()
         } catch {
             stop()
@@ -68,19 +71,24 @@ public final class UpCommand {
             if options.state == nil {
                 try removeDirectory(state)
                 for node in plan.nodes { try removeDirectory(memory(of: node)) }
+                for waypoint in plan.waypoints { try removeDirectory(memory(of: waypoint)) }
             }
             try makeDirectory(state, mode: 0o711)
-            // Each node's daemon makes a directory of its own in it, for the user that it becomes.
+            // Each daemon makes a directory of its own in it, for the user that it becomes.
             try makeDirectory("\(state)/nodes", mode: 0o711)
+            if !plan.waypoints.isEmpty { try makeDirectory("\(state)/waypoints", mode: 0o711) }
         }
     }
 
     private func startControl() throws(CommandError) {
         var listeners: [Supervisor.Listener] = []
-        // Nodes in one namespace share a listener.
+        // Daemons in one namespace share a listener.
         var seen: Set<NetworkNamespace.Identity> = []
-        for node in plan.nodes {
-            let namespace = try namespace(of: node)
+        let places =
+            plan.nodes.map { ("Node \($0.name)", $0.networkNamespace) }
+            + plan.waypoints.map { ("Pod \($0.namespace)/\($0.pod)", $0.networkNamespace) }
+        for (owner, name) in places {
+            let namespace = try namespace(name, of: owner)
             let (identity, listener) = try system { () throws(SystemCallError) in
                 try namespace.perform { () throws(SystemCallError) in
                     let here = try NetworkNamespace.current().identity
@@ -118,8 +126,27 @@ public final class UpCommand {
                 "--ca-root", "\(state)/root-cert.pem", "--token-file", "\(state)/tokens/\(node.name)",
                 "--state", "\(state)/nodes/\(node.name)", "--run-directory", options.runDirectory,
             ]
-            let program = try start(node.name, "warren-node", arguments, namespace: try namespace(of: node))
+            let program = try start(
+                node.name, "warren-node", arguments,
+                namespace: try namespace(node.networkNamespace, of: "Node \(node.name)"))
             nodes.append((node, program))
+        }
+    }
+
+    /// Each replica in the namespace of its pod.
+    private func startWaypoints() throws(CommandError) {
+        for waypoint in plan.waypoints {
+            let arguments = [
+                "--name", waypoint.name, "--namespace", waypoint.namespace, "--pod-name", waypoint.pod,
+                "--control", "127.0.0.1:\(options.port)", "--ca-root", "\(state)/root-cert.pem",
+                "--token-file", "\(state)/tokens/waypoint-\(waypoint.namespace)_\(waypoint.name)",
+                "--state", "\(state)/waypoints/\(waypoint.instance)", "--run-directory", options.runDirectory,
+            ]
+            let program = try start(
+                waypoint.instance, "warren-waypoint", arguments,
+                namespace: try namespace(
+                    waypoint.networkNamespace, of: "Pod \(waypoint.namespace)/\(waypoint.pod)"))
+            waypoints.append(program)
         }
     }
 
@@ -147,10 +174,11 @@ public final class UpCommand {
         return FileKind(of: beside) == nil ? program : beside
     }
 
-    private func namespace(of node: MeshPlan.Node) throws(CommandError) -> NetworkNamespace? {
-        guard let name = node.networkNamespace else { return nil }
+    /// - Parameter owner: the object that names it.
+    private func namespace(_ name: String?, of owner: String) throws(CommandError) -> NetworkNamespace? {
+        guard let name else { return nil }
         do { return try NetworkNamespace(name) } catch {
-            throw .usage("Node \(node.name): \(MeshPlan.annotation) \(name): \(error)")
+            throw .usage("\(owner): \(MeshPlan.annotation) \(name): \(error)")
         }
     }
 
@@ -225,7 +253,9 @@ public final class UpCommand {
             let answer = try? client(node.name).send("POST", "/quitquitquit?capture=remove")
             if answer?.status != 200 { supervisor.signal(program, .terminate) }
         }
-        end(nodes.map(\.program), within: Self.nodeStopTime)
+        // They drain while the nodes do: what is under way through them ends with what it is of.
+        for program in waypoints where program.isRunning { supervisor.signal(program, .terminate) }
+        end(nodes.map(\.program) + waypoints, within: Self.nodeStopTime)
         if let control {
             supervisor.signal(control, .terminate)
             end([control], within: Self.controlStopTime)
@@ -267,17 +297,24 @@ public final class UpCommand {
     }
 
     private func cleanUp() {
-        for name in ["control"] + plan.nodes.map(\.name) {
+        for name in ["control"] + plan.nodes.map(\.name) + plan.waypoints.map(\.instance) {
             try? removeFile("\(options.runDirectory)/\(name).sock")
         }
         for node in plan.nodes { try? removeDirectory(memory(of: node)) }
+        for waypoint in plan.waypoints { try? removeDirectory(memory(of: waypoint)) }
         if options.state == nil { try? removeDirectory(state) }
         removeIfEmpty("\(options.runDirectory)/nodes")
+        removeIfEmpty("\(options.runDirectory)/waypoints")
         if madeRunDirectory { removeIfEmpty(options.runDirectory) }
     }
 
     /// Where a node keeps what its restart goes on from.
     private func memory(of node: MeshPlan.Node) -> String { "\(options.runDirectory)/nodes/\(node.name)" }
+
+    /// Where a waypoint keeps copies of what only root can read.
+    private func memory(of waypoint: MeshPlan.Waypoint) -> String {
+        "\(options.runDirectory)/waypoints/\(waypoint.instance)"
+    }
 
     private func removeIfEmpty(_ path: String) {
         if (try? listDirectory(path)) == [] { try? removeDirectory(path) }

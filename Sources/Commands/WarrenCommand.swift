@@ -52,7 +52,7 @@ public enum WarrenCommand {
             Command.Example("the nodes' access log alone", "warren up -f mesh 2>/dev/null"),
         ])
     private static let status = Command(
-        "status", summary: "Show nodes, workloads, certificates, tunnels and policies.",
+        "status", summary: "Show nodes, waypoints, workloads, certificates, tunnels and policies.",
         options: [output.declaration, runDirectory.declaration],
         arguments: [
             Command.Argument(

@@ -35,7 +35,26 @@ private let node = """
 
 struct MeshStatusTests {
     private func status() throws -> MeshStatus {
-        MeshStatus(control: try answer(control), nodes: [try answer(node)])
+        MeshStatus(control: try answer(control), daemons: [try answer(node)])
+    }
+
+    @Test func `shows waypoints that run here, and those that do not`() throws {
+        let control = """
+            {"waypoints": [{"namespace": "s", "name": "wp", "pods": ["wp-1", "wp-2"], "streams": 1, "connected": true},
+                           {"namespace": "s", "name": "idle", "pods": [], "streams": 0, "connected": false}]}
+            """
+        let local = """
+            {"waypoint": "s/wp", "pod": "wp-1", "ready": true, "control": {"connected": true, "since": "2026-01-02T03:00:00Z"},
+             "services": ["s/web.s.svc.cluster.local"], "connections": 3, "tunnels": [], "certificates": []}
+            """
+        let status = MeshStatus(control: try answer(control), daemons: [try answer(local)])
+        #expect(status.nodes.isEmpty)
+        let text = status.tables(.waypoints, now: now)
+        let lines = text.split(separator: "\n").map { $0.split(separator: " ").joined(separator: " ") }
+        #expect(lines.contains("s/wp wp-1 ready 4m5s 3 0 s/web.s.svc.cluster.local"), "\(lines)")
+        #expect(lines.contains { $0.hasPrefix("s/wp wp-2 absent") }, "\(lines)")
+        #expect(
+            lines.contains { $0.hasPrefix("s/idle - no pod") || $0.hasPrefix("s/idle no pod") }, "\(lines)")
     }
 
     @Test func `the tables hold what the daemons said`() throws {
@@ -56,7 +75,7 @@ struct MeshStatusTests {
 
     @Test func `one section is shown alone, also when it is empty`() throws {
         let waiting = try answer(#"{"node": "a", "ready": false, "pending": ["x"]}"#)
-        let status = MeshStatus(control: nil, nodes: [waiting])
+        let status = MeshStatus(control: nil, daemons: [waiting])
         #expect(status.text(.table, .tunnels, now: now).hasPrefix("NODE"))
         #expect(status.text(.table, nil, now: now).contains("not ready: x"))
     }
@@ -76,7 +95,7 @@ struct MeshStatusTests {
 
 struct ExplainTests {
     private func status() throws -> MeshStatus {
-        MeshStatus(control: try answer(control), nodes: [try answer(node)])
+        MeshStatus(control: try answer(control), daemons: [try answer(node)])
     }
 
     @Test(arguments: ["s/web", "web"])

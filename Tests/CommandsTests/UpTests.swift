@@ -36,6 +36,25 @@ struct MeshPlanTests {
         #expect(plan.podNamespaces == ["/run/two"])
     }
 
+    @Test func `waypoints run in the namespaces of their pods, with the node that these are bound to`() throws
+    {
+        func replica(_ name: String, _ node: String, _ more: String = "annotations: {warren.dev/netns: wp}")
+            -> String
+        {
+            "\n---\n{apiVersion: v1, kind: Pod, metadata: {name: \(name), namespace: shop, labels: {gateway.networking.k8s.io/gateway-name: wp}, \(more)}, spec: {nodeName: \(node), serviceAccountName: wp}}"
+        }
+        let whole =
+            mesh + replica("wp-2", "b") + replica("wp-1", "a") + replica("elsewhere", "z")
+            + replica("hidden", "a", "annotations: {}")
+            + "\n---\n{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: wp, namespace: shop}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}"
+        let plan = try MeshPlan(store(whole), only: [], directory: "dir")
+        #expect(plan.waypoints.map(\.instance) == ["shop_wp-1", "shop_wp-2"])
+        #expect(plan.waypoints.allSatisfy { $0.name == "wp" && $0.networkNamespace == "wp" })
+        let part = try MeshPlan(store(whole), only: ["b"], directory: "dir")
+        #expect(part.waypoints.map(\.pod) == ["wp-2"])
+        #expect(try MeshPlan(store(mesh), only: [], directory: "dir").waypoints.isEmpty)
+    }
+
     @Test func `an unknown node and a directory without nodes are usage errors that say what there is`()
         throws
     {
@@ -65,6 +84,18 @@ struct ProgressTests {
         let pending = Progress(
             control: control, nodes: [("a", try answer(#"{"ready": false, "pending": ["certificates"]}"#))])
         #expect(pending.description == "waiting for node a (certificates)")
+    }
+
+    @Test func `waits for waypoints`() throws {
+        let control = try answer(#"{"workloads": []}"#)
+        let ready = try answer(#"{"ready": true}"#)
+        let waiting = Progress(
+            control: control, nodes: [("a", ready)],
+            waypoints: [("shop/wp-1", try answer(#"{"ready": false, "pending": ["its certificate"]}"#))])
+        #expect(waiting.description == "waiting for waypoint shop/wp-1 (its certificate)")
+        let complete = Progress(control: control, nodes: [("a", ready)], waypoints: [("shop/wp-1", ready)])
+        #expect(
+            complete.description == "the mesh is up: nodes a; pods captured: 0; waypoints: shop/wp-1")
     }
 
     @Test func `waits for the pods of these nodes that are enrolled, and names the refused`() throws {
