@@ -11,6 +11,7 @@ public final class BufferPool {
         case medium = 65_536
         case large = 262_144
         case huge = 524_288
+        case giant = 2_097_152
     }
 
     /// The most bytes that may be borrowed at once.
@@ -28,6 +29,9 @@ public final class BufferPool {
     public init(budget: Int) {
         self.budget = budget
     }
+
+    /// Whether so little is borrowed that a buffer may be larger than its borrower needs.
+    public var isAmple: Bool { borrowedBytes <= budget / 4 }
 
     deinit {
         unsafe idle.joined().forEach { unsafe $0.deallocate() }
@@ -56,6 +60,12 @@ public final class BufferPool {
             unsafe start = .allocate(byteCount: size.rawValue, alignment: 64)
         }
         return unsafe UnsafeMutableRawBufferPointer(start: start, count: size.rawValue)
+    }
+
+    /// Counts memory against the budget that was not borrowed here, such as what holds sealed bytes; negative when it is
+    /// free again.
+    public func charge(_ byteCount: Int) {
+        borrowedBytes += byteCount
     }
 
     /// Gives back what `take` gave, whole.
@@ -89,6 +99,7 @@ extension BufferPool.Size {
         case .medium: 1
         case .large: 2
         case .huge: 3
+        case .giant: 4
         }
     }
 }
@@ -98,7 +109,7 @@ extension BufferPool.Size {
 /// Nothing in them outlives the event in which it was put there, so every connection of the loop shares them.
 @safe
 public final class Scratch {
-    public static let byteCount = 524_288
+    public static let byteCount = BufferPool.Size.giant.rawValue
 
     /// Bytes as they come from the wire.
     public let cipher: UnsafeMutableRawBufferPointer

@@ -4,15 +4,15 @@
 /// one that moves as much as it can lengthens a turn by its share and no more, however many connections it does it with. Its
 /// own connections are served in the order in which they began to wait.
 ///
-/// While workloads share a loop each has a quarter of what one alone has: large reads save CPU where nobody waits, and short
+/// While workloads share a loop each has a sixteenth of what one alone has: large reads save CPU where nobody waits, and short
 /// turns save waiting where somebody does.
 public final class TurnShare {
-    /// As much as the largest read moves: a single stream never waits in vain, and a turn is lengthened by half a millisecond or so.
-    public static let byteCount = 512 << 10
+    /// As much as the largest read moves: a single stream never waits in vain.
+    public static let byteCount = 2 << 20
 
     private let loop: EventLoop
     private let wholeLimit: Int
-    private var limit: Int { loop.isShared ? wholeLimit / 4 : wholeLimit }
+    private var limit: Int { loop.isShared ? wholeLimit / 16 : wholeLimit }
     private var turn: UInt64 = 0
     private var left: Int
     /// Who waits, in order; before `first` they have been served.

@@ -21,6 +21,8 @@ public final class CipherOutput {
     /// How many bytes wait.
     public var count: Int { end - start }
     public var isEmpty: Bool { start == end }
+    /// Bytes of the memory that holds them.
+    public var heldByteCount: Int { unsafe block?.count ?? 0 }
 
     /// What waits, in order. Valid until the next call to the session or to `removeFirst`.
     public var bytes: UnsafeRawBufferPointer {

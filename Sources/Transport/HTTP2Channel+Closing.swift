@@ -100,6 +100,7 @@ extension HTTP2Channel {
         registration = .none
         socket = nil
         gather.clear()
+        charge(0)
     }
 
     // MARK: Time

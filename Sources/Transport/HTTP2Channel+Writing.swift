@@ -20,7 +20,7 @@ extension HTTP2Channel {
     /// What a stream may send in its turn while others wait.
     private static let quantum = 65_536
     /// What the waiting streams of one channel may send before other channels get their turn.
-    private static let turnBudget = 1 << 20
+    private static let turnBudget = 2 << 20
     /// No more is sealed while so many sealed bytes wait for the socket.
     private static let sealedLimit = 65_536
     /// When the loop's memory is used up, writers try again after this.
@@ -262,12 +262,20 @@ extension HTTP2Channel {
     /// Seals and sends what was gathered. Calls nobody back, so it may happen in the midst of a stream's write.
     func transmit() {
         guard let session else { return transmitPlain() }
+        defer { charge(session.output.heldByteCount) }
         while !isBlocked {
             guard seal(session), !session.output.isEmpty else { return }
             let count = unsafe write(session.output.bytes)
             guard count > 0 else { return }
             session.output.removeFirst(count)
         }
+    }
+
+    /// Has the loop's budget count what holds sealed bytes: a peer that does not read is to be paid for like any other.
+    func charge(_ byteCount: Int) {
+        guard byteCount != chargedBytes else { return }
+        loop.buffers.charge(byteCount - chargedBytes)
+        chargedBytes = byteCount
     }
 
     /// Seals what was gathered, unless much waits for the socket already; false when the session failed.

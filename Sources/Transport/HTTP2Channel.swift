@@ -46,7 +46,7 @@ public struct ChannelConfiguration: Sendable {
 
 /// A socket, its TLS session and its HTTP/2 machine joined on a loop: the one driver under tunnels and calls.
 ///
-/// Reads up to 512 KiB at a time and passes content on where it lies. What streams send is gathered in one buffer and goes
+/// Reads up to 2 MiB at a time and passes content on where it lies. What streams send is gathered in one buffer and goes
 /// out at the end of the turn: in full TLS records, with one system call. A stream that does not consume stops by its
 /// window, never the channel; streams that wait to write are served in turn.
 public final class HTTP2Channel: Pollable {
@@ -71,6 +71,8 @@ public final class HTTP2Channel: Pollable {
     var connection: HTTP2Connection
     var registration = Registration.none
     var gather: GatherBuffer
+    /// Bytes of sealed output that the loop's budget counts.
+    var chargedBytes = 0
     var streams = StreamTable()
     /// Streams that wait for room, in the order in which they get it.
     var waiting = StreamQueue()

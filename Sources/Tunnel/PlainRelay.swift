@@ -159,6 +159,8 @@ private final class PlainEnd: Pollable {
     /// Large reads in a row while it is not bulk, small ones while it is.
     private var readsInFavour = 0
 
+    /// What a copy moves, and so what waits for a slow side at most.
+    private static let readSize = 512 << 10
     /// A read of more than this speaks for bulk, a smaller one against it.
     private static let largeRead = 32 << 10
     /// So many in a row change the way.
@@ -220,7 +222,7 @@ private final class PlainEnd: Pollable {
     private func copy(to target: PlainEnd, atMost limit: Int) -> Movement {
         let scratch = unsafe loop.scratch.plain
         let area = unsafe UnsafeMutableRawBufferPointer(
-            start: scratch.baseAddress, count: min(limit, scratch.count))
+            start: scratch.baseAddress, count: min(limit, Self.readSize))
         switch unsafe socket?.read(into: area) ?? .end {
         case .bytes(let count):
             let bytes = unsafe UnsafeRawBufferPointer(rebasing: area[..<count])

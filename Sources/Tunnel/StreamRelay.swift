@@ -40,7 +40,8 @@ public final class StreamRelay: Relay {
     /// What the workload may move in a turn, so that a fast application does not keep the loop from others.
     private let share: TurnShare
 
-    private static let readSize = 256 << 10
+    /// As much as a frame takes, so that what is read lies where it is sent from.
+    private static let readSize = 1 << 20
 
     /// Where a connection began: the socket is the client's.
     public static func outbound(

@@ -63,21 +63,21 @@ struct TurnShareTests {
 
     @Test func `another workload is served in every turn, whatever its neighbour moves`() throws {
         let loop = try makeLoop()
-        let (busy, quiet) = (TurnShare(loop, byteCount: 100), TurnShare(loop, byteCount: 100))
-        let movers = try (0..<8).map { _ in try Mover(loop, busy, appetite: 100) }
+        let (busy, quiet) = (TurnShare(loop, byteCount: 160), TurnShare(loop, byteCount: 160))
+        let movers = try (0..<8).map { _ in try Mover(loop, busy, appetite: 160) }
         let other = try Mover(loop, quiet, appetite: 1)
         for turn in 1...20 {
             loop.turn()
             #expect(other.moved == turn)
-            // The whole share until the loop has seen the other workload, then a quarter.
-            #expect(movers.map(\.moved).reduce(0, +) == 100 + (turn - 1) * 25)
+            // The whole share until the loop has seen the other workload, then a sixteenth.
+            #expect(movers.map(\.moved).reduce(0, +) == 160 + (turn - 1) * 10)
         }
     }
 
-    @Test func `a workload moves a quarter beside another, and the whole again alone`() throws {
+    @Test func `a workload moves a sixteenth beside another, and the whole again alone`() throws {
         let loop = try makeLoop()
-        let (busy, quiet) = (TurnShare(loop, byteCount: 100), TurnShare(loop, byteCount: 100))
-        let movers = try (0..<4).map { _ in try Mover(loop, busy, appetite: 100) }
+        let (busy, quiet) = (TurnShare(loop, byteCount: 160), TurnShare(loop, byteCount: 160))
+        let movers = try (0..<4).map { _ in try Mover(loop, busy, appetite: 160) }
         let other = try Mover(loop, quiet, appetite: 1)
         func moved(inTurns count: Int) -> Int {
             let before = movers.map(\.moved).reduce(0, +)
@@ -85,10 +85,10 @@ struct TurnShareTests {
             return movers.map(\.moved).reduce(0, +) - before
         }
         _ = moved(inTurns: 1)
-        #expect(moved(inTurns: 10) == 250)
+        #expect(moved(inTurns: 10) == 100)
         other.finish()
         _ = moved(inTurns: 256)
-        #expect(moved(inTurns: 10) == 1_000)
+        #expect(moved(inTurns: 10) == 1_600)
     }
 
     @Test func `who waits and has nothing left to do keeps nobody waiting`() throws {
