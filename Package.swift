@@ -54,7 +54,7 @@ let package = Package(
         library("EventLoop", "Linux", "Log", "Metrics"),
         library("Mesh", "Address"),
         library("Decision", "Address", "Mesh"),
-        library("Routing", "CRE2", "Address"),
+        library("Routing", "CRE2", "Address", "Mesh"),
         library("HTTP2", "CNGHTTP2"),
         library("HTTP1"),
         library("HTTPTranslation", "HTTP1", "HTTP2"),
@@ -67,7 +67,7 @@ let package = Package(
             "Tunnel"),
         library("Capture", "CNFTables", "Address", "Linux"),
         library("Protobuf"),
-        library("Wire", "Protobuf", "Address", "Mesh", excluding: ["Protos"]),
+        library("Wire", "Protobuf", "Address", "Mesh", "Routing", excluding: ["Protos"]),
         library(
             "GRPC", "Address", "Encodings", "Linux", "Log", "Metrics", "EventLoop", "TLS", "HTTP2",
             "Transport", "Protobuf"),
@@ -90,7 +90,7 @@ let package = Package(
             "Tunnel", "Decision", "Discovery", "Telemetry", "Daemon", "Mesh"),
         library("Documents", "CYAML", "CJansson", "Encodings"),
         library("Manifests", "Documents", "Address", "Routing"),
-        library("Compiler", "Manifests", "Documents", "Address", "Mesh"),
+        library("Compiler", "Manifests", "Documents", "Address", "Mesh", "Routing"),
         library(
             "ControlPlane", "Address", "Encodings", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS",
             "HTTP1", "Transport", "GRPC", "Protobuf", "Wire", "Mesh", "Documents", "Manifests", "Compiler"),
@@ -178,7 +178,7 @@ let package = Package(
             dependencies: ["Address", "Mesh", "Decision", "CCallgrind", "TestSupport"],
             path: "Tests/Support/snapshot-cost", swiftSettings: swift),
         tests("Protobuf", "TestMessages"),
-        tests("Wire", "Protobuf", "TestMessages", "Address", "Mesh"),
+        tests("Wire", "Protobuf", "TestMessages", "Address", "Mesh", "Routing"),
         tests("GRPC", "Address", "Linux", "Log", "EventLoop", "TLS", "HTTP2", "Transport", "Protobuf"),
         tests(
             "Discovery", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "Transport", "GRPC",
@@ -192,7 +192,7 @@ let package = Package(
         tests("Waypoint", "Daemon", "Discovery", "Options"),
         tests("Documents"),
         tests("Manifests", "Documents", "Address", "Routing"),
-        tests("Compiler", "Manifests", "Documents", "Mesh", "Address"),
+        tests("Compiler", "Manifests", "Documents", "Mesh", "Address", "Linux", "Routing"),
         tests("Commands", "Documents", "Linux", "Manifests", "Compiler"),
         tests(
             "ControlPlane", "Address", "Linux", "Mesh", "Wire", "TLS", "Manifests", "Compiler", "Documents",

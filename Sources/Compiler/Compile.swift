@@ -56,9 +56,14 @@ public func compile(_ store: ObjectStore, in environment: Environment = Environm
             entry.endpoint.labels, entry.meta.namespace)
     }
     result.waypoints = index.waypointDeclarations()
+    let waypointServices = WaypointServiceIndex(
+        index, services: result.services, workloads: result.workloads,
+        labels: index.workloadLabels(entries))
+    result.waypointServices = waypointServices.services
     for node in result.localPods.keys { result.localPods[node]?.sort { $0.uid < $1.uid } }
 
     result.warnings = peerAuthentications.warnings + policies.warnings + endpoints.warnings + index.warnings()
+    result.warnings += waypointServices.warnings
     result.warnings.sort { ($0.position, $0.path, $0.message) < ($1.position, $1.path, $1.message) }
     return result
 }

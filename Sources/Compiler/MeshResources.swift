@@ -1,5 +1,6 @@
 import Documents
 import Mesh
+import Routing
 
 /// What the objects of a configuration amount to: all that proxies are sent and the CA decides by.
 public struct MeshResources: Hashable, Sendable {
@@ -17,6 +18,8 @@ public struct MeshResources: Hashable, Sendable {
     public var nodeNamespaces: [String: String] = [:]
     /// The waypoints that the configuration declares: Gateways of class `istio-waypoint` or `warren-waypoint`.
     public var waypoints: [NamespacedName: WaypointDeclaration] = [:]
+    /// By waypoint: what it runs on, of each service that it serves.
+    public var waypointServices: [NamespacedName: [NamespacedName: WaypointService]] = [:]
     /// What is accepted but does not do what its author may think, by position.
     public var warnings: [Problem] = []
 

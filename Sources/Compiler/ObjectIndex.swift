@@ -15,8 +15,11 @@ struct ObjectIndex {
     private(set) var authorizationPolicies: [AuthorizationPolicy] = []
     private(set) var serviceEntries: [ServiceEntryManifest] = []
     private(set) var workloadEntries: [WorkloadEntryManifest] = []
-    /// What is read and held to its schema, and does not route anything yet.
-    private(set) var unappliedRoutes: [Manifest] = []
+    private(set) var virtualServices: [VirtualService] = []
+    private(set) var destinationRules: [DestinationRule] = []
+    /// Of the Gateway API.
+    private(set) var gatewayRoutes: [Manifest] = []
+    private(set) var referenceGrants: [ReferenceGrant] = []
     private(set) var waypoints = WaypointIndex()
 
     init(_ store: ObjectStore, _ environment: Environment) {
@@ -38,9 +41,11 @@ struct ObjectIndex {
             case .workloadEntry(let object): workloadEntries.append(object)
             case .gateway(let object): gateways.append(object)
             case .gatewayClass(let object): classes.append(object)
-            case .virtualService, .destinationRule, .httpRoute, .grpcRoute, .tcpRoute, .tlsRoute:
-                unappliedRoutes.append(manifest)
-            case .serviceAccount, .secret, .configMap, .referenceGrant: break
+            case .virtualService(let object): virtualServices.append(object)
+            case .destinationRule(let object): destinationRules.append(object)
+            case .httpRoute, .grpcRoute, .tcpRoute, .tlsRoute: gatewayRoutes.append(manifest)
+            case .referenceGrant(let object): referenceGrants.append(object)
+            case .serviceAccount, .secret, .configMap: break
             }
         }
         waypoints = WaypointIndex(
@@ -133,20 +138,8 @@ extension ObjectIndex {
                 }
             }
         }
-        for manifest in unappliedRoutes {
-            warn(manifest.meta, "\(manifest.key) is not applied: \(consequence(of: manifest))")
-        }
         result += waypointWarnings() + waypointPodWarnings() + sameNodeWarnings()
         return result + sharedAddressWarnings()
-    }
-
-    private func consequence(of unapplied: Manifest) -> String {
-        switch unapplied {
-        case .virtualService:
-            "its routes, retries, timeouts and mirrors have no effect, and connections are balanced over all endpoints"
-        case .destinationRule: "its subsets, connection limits and outlier detection have no effect"
-        default: "traffic is not routed by it"
-        }
     }
 
     /// Two pods of one address: whoever connects to it cannot know whom they reach.

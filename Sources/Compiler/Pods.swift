@@ -21,7 +21,7 @@ func workload(_ pod: PodManifest, isEnrolled: Bool, _ endpoints: EndpointIndex, 
     // A pod in a directory is as ready as its author left it; one that an API server knows has conditions.
     let isReady = pod.ready ?? (environment.enrolment == .declared)
     return Workload(
-        uid: "\(environment.clusterID)//Pod/\(meta.namespace)/\(meta.name)", name: meta.name,
+        uid: index.uid(of: pod), name: meta.name,
         namespace: meta.namespace,
         addresses: pod.addresses, network: index.network,
         tunnelProtocol: isCaptured || hasNativeTunnel ? .hbone : .none, trustDomain: environment.trustDomain,
@@ -86,5 +86,23 @@ extension ObjectIndex {
         }
         let deployment = deployments[meta.namespace]?.first { $0.selector.matches(meta.labels) }
         return deployment?.meta.name ?? meta.name
+    }
+}
+
+extension ObjectIndex {
+    func uid(of pod: PodManifest) -> String {
+        "\(environment.clusterID)//Pod/\(pod.meta.namespace)/\(pod.meta.name)"
+    }
+
+    /// By uid: what subsets choose endpoints by.
+    func workloadLabels(_ entries: ServiceEntryIndex) -> [String: [String: String]] {
+        var result: [String: [String: String]] = [:]
+        guard destinationRules.contains(where: { !$0.subsets.isEmpty }) else { return result }
+        for pod in pods.values.joined() { result[uid(of: pod)] = pod.meta.labels }
+        for entry in workloadEntries { result[entries.uid(of: entry)] = entry.endpoint.labels }
+        for entry in serviceEntries {
+            for endpoint in entry.endpoints { result[entries.uid(of: endpoint, in: entry)] = endpoint.labels }
+        }
+        return result
     }
 }

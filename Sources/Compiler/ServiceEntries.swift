@@ -62,6 +62,11 @@ struct ServiceEntryIndex {
         return result
     }
 
+    /// Of an endpoint that a ServiceEntry writes itself.
+    func uid(of endpoint: WorkloadEndpoint, in entry: ServiceEntryManifest) -> String {
+        "\(clusterID)/networking.istio.io/ServiceEntry/\(entry.meta.namespace)/\(entry.meta.name)/\(endpoint.address)"
+    }
+
     func uid(of entry: WorkloadEntryManifest) -> String {
         "\(clusterID)/networking.istio.io/WorkloadEntry/\(entry.meta.namespace)/\(entry.meta.name)"
     }
@@ -112,7 +117,7 @@ struct ServiceEntryIndex {
         }
         return entry.endpoints.map { endpoint in
             endpointWorkload(
-                endpoint, uid: "\(prefix)/\(endpoint.address)", entry.meta,
+                endpoint, uid: uid(of: endpoint, in: entry), entry.meta,
                 services: [key: entry.targets(endpoint.ports)],
                 index)
         }

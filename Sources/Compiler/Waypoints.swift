@@ -84,16 +84,7 @@ struct WaypointIndex {
             !fronted.contains(NamespacedName(namespace: meta.namespace, name: meta.name))
                 || traffic != .service
         else { return .none }
-        let label = Self.useLabel + suffix
-        var labels = meta.labels
-        let isExplicit = labels[label] != nil
-        if !isExplicit {
-            labels = namespaces[meta.namespace]?.meta.labels ?? [:]
-            // A namespace has no canary of its own.
-            guard suffix.isEmpty else { return .none }
-        }
-        guard let name = labels[label], !name.isEmpty, name != "none" else { return .none }
-        let key = NamespacedName(namespace: labels["\(label)-namespace"] ?? meta.namespace, name: name)
+        guard let (key, isExplicit) = wish(meta, suffix: suffix) else { return .none }
         func failed(_ reason: String) -> Binding { .failed(reason, isExplicit: isExplicit) }
 
         guard let gateway = gateways[key], isWaypoint(gateway) else {
@@ -114,6 +105,30 @@ struct WaypointIndex {
             return failed("the waypoint \(key) has no address yet")
         }
         return .bound(address)
+    }
+
+    /// The waypoint that an object's labels name, or else its namespace's, and whether it was the object itself.
+    private func wish(_ meta: ObjectMeta, suffix: String) -> (key: NamespacedName, isExplicit: Bool)? {
+        let label = Self.useLabel + suffix
+        var labels = meta.labels
+        let isExplicit = labels[label] != nil
+        if !isExplicit {
+            labels = namespaces[meta.namespace]?.meta.labels ?? [:]
+            // A namespace has no canary of its own.
+            guard suffix.isEmpty else { return nil }
+        }
+        guard let name = labels[label], !name.isEmpty, name != "none" else { return nil }
+        return (
+            NamespacedName(namespace: labels["\(label)-namespace"] ?? meta.namespace, name: name), isExplicit
+        )
+    }
+
+    /// The waypoints that take the traffic to a service: its own, and the canary where it has one.
+    func serving(_ meta: ObjectMeta) -> [NamespacedName] {
+        ["", "-canary"].compactMap { suffix in
+            binding(meta, .service, suffix: suffix).address == nil
+                ? nil : wish(meta, suffix: suffix)?.key
+        }
     }
 
     /// Primary and canary by weight (annotation `istio.io/use-waypoint-canary-weight`, 0 to 100).

@@ -52,7 +52,8 @@ public struct RetryConditions: OptionSet, Hashable, Sendable {
         .connectFailure, .refusedStream, .grpcUnavailable, .grpcCancelled, .statuses,
     ]
 
-    static let names: [(String, RetryConditions)] = [
+    /// Every condition by its name in `retryOn`.
+    public static let names: [(String, RetryConditions)] = [
         ("5xx", .serverErrors), ("gateway-error", .gatewayErrors), ("reset", .reset),
         ("reset-before-request", .resetBeforeRequest), ("connect-failure", .connectFailure),
         ("retriable-4xx", .conflict), ("refused-stream", .refusedStream),

@@ -86,6 +86,9 @@ public struct WeightedDestination: Hashable, Sendable {
     /// Applied after those of the route.
     public var requestHeaders = HeaderOperations()
     public var responseHeaders = HeaderOperations()
+    /// In place of the request's authority, also of what the route rewrites it to (`:authority` or `Host` among a destination's
+    /// `headers.request.set`).
+    public var authority: String?
 
     public init(_ target: Target, weight: UInt32 = 1) {
         self.target = target
