@@ -171,6 +171,7 @@ NAMES = [
     "istio.v1.auth.IstioCertificateResponse",
     "warren.v1.LocalPod",
     "warren.v1.CaptureReport",
+    "warren.v1.WaypointService",
 ]
 
 

@@ -26,6 +26,7 @@ let conversions: [String: Conversion] = Dictionary(
         entry(Istio_Workload_Address.self), entry(Istio_Security_Authorization.self),
         entry(Istio_V1_Auth_IstioCertificateRequest.self), entry(Istio_V1_Auth_IstioCertificateResponse.self),
         entry(Warren_V1_LocalPod.self), entry(Warren_V1_CaptureReport.self),
+        entry(Warren_V1_WaypointService.self),
     ])
 
 func readExactly(_ byteCount: Int) -> [UInt8]? {
