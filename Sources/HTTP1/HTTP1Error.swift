@@ -22,6 +22,8 @@ public enum HTTP1Error: Error, Hashable, Sendable, CaseIterable, CustomStringCon
     case chunk
     /// `Connection` is no list of names, or lists a field that whoever comes next must not lose (RFC 9110 §7.6.1).
     case connection
+    /// `Connection` lists more than `HeadRules.connectionOptionLimit` options.
+    case tooManyConnectionOptions
     /// Bytes behind a request to change the protocol that is not answered yet, content in such a request, or an answer
     /// to what nobody asked for.
     case upgrade
@@ -64,6 +66,7 @@ public enum HTTP1Error: Error, Hashable, Sendable, CaseIterable, CustomStringCon
         case .transferCoding: "unsupported transfer coding"
         case .chunk: "malformed chunk"
         case .connection: "malformed Connection"
+        case .tooManyConnectionOptions: "too many options in Connection"
         case .upgrade: "malformed change of protocol"
         case .unsolicited: "response without a request"
         case .startLineTooLong: "start line too long"

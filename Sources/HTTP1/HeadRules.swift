@@ -134,6 +134,9 @@ enum HeadRules {
         return .length(count)
     }
 
+    /// How many options `Connection` may list, over all its lines; honest senders list two or three.
+    static let connectionOptionLimit = 32
+
     /// Trailers that say where a message ends or whom it is for are an attack (RFC 9110 §6.5.1).
     static func mayNotTrail(_ name: ArraySlice<UInt8>) -> Bool {
         switch name.count {
@@ -170,7 +173,10 @@ private struct Connection {
 
     init(_ fields: FieldBlock) throws(HTTP1Error) {
         var result = (close: false, keepAlive: false, upgrade: false)
+        var count = 0
         try fields.forEachMember(of: "connection") { option throws(HTTP1Error) in
+            count += 1
+            guard count <= HeadRules.connectionOptionLimit else { throw .tooManyConnectionOptions }
             guard option.allSatisfy(isTokenByte) else { throw .connection }
             if equalIgnoringCase(option, "close".utf8) {
                 result.close = true
@@ -203,6 +209,11 @@ extension FieldBlock {
     /// intermediary must not pass on anyway (RFC 9110 §7.6.1). `te: trailers` stays, as in HTTP/2 (RFC 9113 §8.2.2).
     public mutating func removeHopByHop() {
         let hasTrailers = hasMember("trailers", of: "te")
+        // Looked up, not searched: a head's fields times its options may be millions.
+        var listed: Set<[UInt8]> = []
+        try? forEachMember(of: "connection") { member throws(HTTP1Error) in
+            listed.insert(withoutParameters(member).map(lowercased))
+        }
         let old = self
         removeAll { index in
             let name = old.name(at: index)
@@ -213,7 +224,7 @@ extension FieldBlock {
             case 14 where equal(name, "http2-settings"): true
             case 16 where equal(name, "proxy-connection"): true
             case 17 where equal(name, "transfer-encoding"): true
-            default: old.hasMember(name, of: "connection")
+            default: !listed.isEmpty && listed.contains(Array(name))
             }
         }
         if hasTrailers { append("te", "trailers") }
@@ -226,9 +237,13 @@ extension FieldBlock {
     private func hasMember(_ text: some Collection<UInt8>, of name: StaticString) -> Bool {
         var found = false
         try? forEachMember(of: name) { member throws(HTTP1Error) in
-            // What follows a `;` is a weight or a parameter.
-            found = found || equalIgnoringCase(trimmed(member.prefix { $0 != 0x3b }), text)
+            found = found || equalIgnoringCase(withoutParameters(member), text)
         }
         return found
     }
+}
+
+/// What follows a `;` is a weight or a parameter.
+private func withoutParameters(_ member: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+    trimmed(member.prefix { $0 != 0x3b })
 }

@@ -128,6 +128,10 @@ struct SmugglingTests {
             "Connection lists X-Forwarded-For", fields: "Connection: close, X-Forwarded-For\r\n", .connection),
         Vector("Connection lists Authorization", fields: "Connection: authorization\r\n", .connection),
         Vector("Connection lists no name", fields: "Connection: a b\r\n", .connection),
+        Vector(
+            "Connection lists 33 options over two lines",
+            fields: "Connection: a\r\nConnection: \(String(repeating: "b, ", count: 32))\r\n",
+            .tooManyConnectionOptions),
     ]
 
     static let startLines = [
