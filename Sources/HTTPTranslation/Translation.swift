@@ -7,6 +7,8 @@ public enum TranslationError: Error, Hashable, Sendable {
     case pseudo
     /// Neither `:authority` nor `host` says whom the request is for.
     case authority
+    /// A change to a protocol that the caller does not allow.
+    case upgrade
 }
 
 extension HeaderBlock {
@@ -59,12 +61,18 @@ extension HTTP1RequestHead {
     /// GET that asks for its protocol. Cookies, which HTTP/2 may send one by one, are joined (RFC 9113 §8.2.3).
     ///
     /// That names, values and target can stand in a head is checked where they are sent.
-    public init(_ block: HeaderBlock) throws(TranslationError) {
+    ///
+    /// - Parameter upgrades: the protocols that may be asked for, in any case of letters. Behind a change to another one,
+    ///   such as `h2c`, the peer would take requests that nobody here has looked at.
+    public init(_ block: HeaderBlock, upgrades: [String] = ["websocket"]) throws(TranslationError) {
         guard let method = block.method else { throw .pseudo }
         guard let authority = block.bytes(of: ":authority") ?? block.bytes(of: "host"), !authority.isEmpty
         else { throw .authority }
         let upgrade = block[":protocol"]
         guard upgrade == nil || method == "CONNECT" else { throw .pseudo }
+        if let upgrade, !upgrades.contains(where: { $0.lowercased() == upgrade.lowercased() }) {
+            throw .upgrade
+        }
         if method == "CONNECT", upgrade == nil {
             self.init(method: method, target: Array(authority))
         } else {

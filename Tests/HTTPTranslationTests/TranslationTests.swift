@@ -116,6 +116,21 @@ struct TranslationTests {
         #expect(output.isEmpty)
     }
 
+    @Test func `only an allowed protocol is asked for`() throws {
+        func block(_ name: String) -> HeaderBlock {
+            [
+                Header(":method", "CONNECT"), Header(":protocol", name), Header(":scheme", "http"),
+                Header(":authority", "h"), Header(":path", "/"),
+            ]
+        }
+        #expect(try HTTP1RequestHead(block("WebSocket")).upgrade == "WebSocket")
+        #expect(try HTTP1RequestHead(block("x"), upgrades: ["y", "x"]).upgrade == "x")
+        for name in ["h2c", "", "websocket2", "websocket, h2c"] {
+            #expect(throws: TranslationError.upgrade) { try HTTP1RequestHead(block(name)) }
+        }
+        #expect(throws: TranslationError.upgrade) { try HTTP1RequestHead(block("websocket"), upgrades: []) }
+    }
+
     @Test func `a change of protocol is an extended CONNECT, and its 101 a 200`() throws {
         var head = request(
             "GET", "/chat",
