@@ -77,9 +77,11 @@ public final class StreamRelay: Relay {
     /// Begins to relay, with what the stream has brought before.
     public func start() {
         let early = stream.attach(self)
-        unsafe early.forEach {
-            unsafe received($0)
-            batchEnded()
+        if !early.isEmpty {
+            unsafe early.withBytes {
+                unsafe received($0)
+                batchEnded()
+            }
         }
         if stream.isRemoteEnded { remoteEnded() }
         // Who opened the connection has mostly sent something by now; who was called speaks second.

@@ -70,7 +70,7 @@ public final class TunnelAttempt {
         firstBytes = nil
         pool.loop.cancel(deadline)
         if let stream {
-            stream.reset(.cancel)
+            stream.abandon()
         } else {
             pool.cancel(self)
         }
@@ -149,7 +149,7 @@ public final class TunnelAttempt {
         }
         stream.holder = .none
         self.stream = nil
-        stream.reset(.cancel)
+        stream.abandon()
         if stream.firstByteCount > 0 { return lose(.connectTimedOut) }
         end(.failed(.connectTimedOut))
     }

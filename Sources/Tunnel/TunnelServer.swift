@@ -138,7 +138,8 @@ public final class TunnelRequest {
         answer.append(TunnelServer.reasonHeader, Self.headerValue("\(reason)"))
         stream.sendHeaders(answer, endStream: true)
         // The client's side must end too, without a reset where it knows how to end it.
-        if !stream.isRemoteEnded { stream.reset(.noError) }
+        // So must a stream whose end came before the refusal: nobody will consume what it brought.
+        if !stream.isRemoteEnded || stream.unconsumedBytes > 0 { stream.reset(.noError) }
     }
 
     /// Answers 200: the application is connected.

@@ -10,8 +10,12 @@ extension TunnelStream: ByteChannel {
             return delegate.closed(.failed("the stream ended before it was used"))
         }
         let early = attach(delegate)
-        unsafe early.forEach { unsafe dataReceived($0, endStream: false) }
-        if !early.isEmpty { batchEnded() }
+        if !early.isEmpty {
+            unsafe early.withBytes {
+                unsafe dataReceived($0, endStream: false)
+                batchEnded()
+            }
+        }
         if isRemoteEnded { trailersReceived(HeaderBlock()) }
     }
 

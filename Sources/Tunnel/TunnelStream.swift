@@ -21,8 +21,7 @@ public final class TunnelStream: HTTP2Stream {
     /// What is to be done with a request, once it has become a stream.
     var onHeaders: (() -> Void)?
     /// Content that came before there was a relay: a client may send without waiting for the answer.
-    private var early: [[UInt8]] = []
-    private var earlyByteCount = 0
+    private var early: [UInt8] = []
 
     /// What is kept of it; clients of our kind send less.
     static let earlyLimit = 64 << 10
@@ -115,12 +114,11 @@ public final class TunnelStream: HTTP2Stream {
 
     private func keep(_ bytes: UnsafeRawBufferPointer) {
         guard unsafe !bytes.isEmpty else { return }
-        earlyByteCount += bytes.count
-        guard earlyByteCount <= Self.earlyLimit else {
+        guard early.count + bytes.count <= Self.earlyLimit else {
             TunnelMetrics.shared.earlyDataRefusals.add()
             return reset(.enhanceYourCalm)
         }
-        unsafe early.append(Array(bytes))
+        unsafe early.append(contentsOf: bytes)
     }
 
     /// Makes a relay the holder.
@@ -129,26 +127,31 @@ public final class TunnelStream: HTTP2Stream {
     func attach(_ relay: StreamRelay) -> EarlyContent {
         holder = .relay(relay)
         defer { early = [] }
-        return EarlyContent(parts: early)
+        return EarlyContent(bytes: early)
     }
 
     /// As `attach`, for who knows it as a byte channel.
     func attach(_ delegate: any ByteChannelDelegate) -> EarlyContent {
         holder = .bytes(delegate)
         defer { early = [] }
-        return EarlyContent(parts: early)
+        return EarlyContent(bytes: early)
     }
 
     func detach() { holder = .none }
+
+    /// Gives up a connection that nobody here wants any more. Once the peer's application may have bytes of it, they must
+    /// not look like all there was to come: a peer may take CANCEL for an orderly end, but CONNECT_ERROR is a reset
+    /// (RFC 9113 §8.5).
+    public func abandon() { reset(firstByteCount > 0 ? .connectError : .cancel) }
 }
 
 /// Content that waited for its relay.
 struct EarlyContent {
-    fileprivate let parts: [[UInt8]]
+    fileprivate let bytes: [UInt8]
 
-    var isEmpty: Bool { parts.isEmpty }
+    var isEmpty: Bool { bytes.isEmpty }
 
-    func forEach(_ body: (UnsafeRawBufferPointer) -> Void) {
-        for part in parts { unsafe part.withUnsafeBytes { unsafe body($0) } }
+    func withBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
+        unsafe bytes.withUnsafeBytes { unsafe body($0) }
     }
 }

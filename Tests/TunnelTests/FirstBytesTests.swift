@@ -215,6 +215,20 @@ struct FirstBytesTests {
         #expect(rig.streams.filter { !$0.received.isEmpty }.count == 1 && rig.streams.count == 3)
     }
 
+    @Test(arguments: [true, false])
+    func `giving up resets the stream, and not as if it had ended once they are there`(saysFirst: Bool) throws
+    {
+        let rig = try OddServerRig(Self.configuration())
+        try rig.proveAlive()
+        let attempt = try rig.attempt(saying: saysFirst ? Self.request : [])
+        try rig.until("the request") {
+            rig.streams.count == 2 && (!saysFirst || rig.streams[1].received == Self.request)
+        }
+        attempt.cancel()
+        try rig.until("the reset") { rig.streams[1].ending != nil }
+        #expect(rig.streams[1].ending == .reset(saysFirst ? .connectError : .cancel))
+    }
+
     @Test func `another status than 200 lets the caller try elsewhere`() throws {
         let rig = try OddServerRig(Self.configuration())
         try rig.proveAlive()
@@ -260,6 +274,17 @@ final class OddServerRig: Rig, HTTP2ChannelDelegate {
         try rig.open(rig.target(address: address), saying: bytes)
     }
 
+    /// An attempt for a test to give up.
+    func attempt(saying bytes: [UInt8]) throws -> TunnelAttempt {
+        let (near, far) = try pair()
+        attempted = far
+        if !bytes.isEmpty { far.send(bytes) }
+        return rig.pool.open(rig.target(address: address), firstBytes: near, context: rig.clientContext) {
+            _ in
+        }
+    }
+    private var attempted: App?
+
     /// Opens a connection that stays, so that the tunnel has been heard of.
     func proveAlive() throws {
         answer = .ok
@@ -288,6 +313,7 @@ final class OddStream: HTTP2Stream {
     private let closeChannel: () -> Void
     private(set) var received: [UInt8] = []
     private(set) var answers = 0
+    private(set) var ending: StreamClose?
 
     init(_ answer: OddServerRig.Answer, closeChannel: @escaping () -> Void) {
         self.answer = answer
@@ -303,6 +329,8 @@ final class OddStream: HTTP2Stream {
         consumed(bytes.count)
         if answers == 0, answer != .ok { act() }
     }
+
+    override func closed(_ reason: StreamClose) { ending = reason }
 
     private func act() {
         switch answer {

@@ -3,6 +3,7 @@ import Glibc
 import HTTP2
 import Linux
 import Mesh
+import TLS
 import TLSTestSupport
 import TestSupport
 import Testing
@@ -126,6 +127,38 @@ struct TunnelTests {
         }
         #expect(client.received.count == answer.count)
         #expect(client.ending == ECONNRESET)
+    }
+
+    /// A client may send, and end, before it is answered.
+    @Test func `a late refusal of a stream that has ended lets the tunnel drain`() throws {
+        let rig = try TunnelRig()
+        rig.holdsRequests = true
+        let client = try EarlyClient(rig)
+        // The second is sent behind the content and the end of the first.
+        try rig.until("both requests") { rig.requests.count == 2 }
+        for request in rig.requests { request.refuse(.unmatchedByAllow) }
+        try rig.until("both answers") { client.streams.map(\.status) == [401, 401] }
+        try rig.until("the streams' end") { rig.servers[0].openStreams == 0 }
+        rig.servers[0].drain()
+        try rig.until("the tunnel's end") { rig.closedServers.count == 1 }
+    }
+
+    @Test func `content that came early, byte by byte, is one piece`() {
+        final class Collector: ByteChannelDelegate {
+            func received(_ bytes: UnsafeRawBufferPointer) {}
+            func batchEnded() {}
+            func writable() {}
+            func remoteEnded() {}
+            func closed(_ reason: ByteChannelClose) {}
+        }
+        let stream = TunnelStream()
+        let content = (0..<1_000).map { UInt8(truncatingIfNeeded: $0) }
+        for byte in content {
+            unsafe withUnsafeBytes(of: byte) { unsafe stream.dataReceived($0, endStream: false) }
+        }
+        var pieces: [[UInt8]] = []
+        unsafe stream.attach(Collector()).withBytes { unsafe pieces.append(Array($0)) }
+        #expect(pieces == [content])
     }
 
     @Test func `idle connections borrow no memory`() throws {
@@ -409,4 +442,39 @@ struct TunnelTests {
         // One listener, and both ends of the tunnel.
         #expect(rig.loop.registrationCount == 3)
     }
+}
+
+/// A client that sends content and its end right behind each of two CONNECTs.
+private final class EarlyClient: HTTP2ChannelDelegate {
+    final class Stream: HTTP2Stream {
+        private(set) var status: Int?
+        override func headersReceived(_ headers: HeaderBlock, endStream: Bool) { status = headers.status }
+    }
+
+    let streams = [Stream(), Stream()]
+    private let authority: String
+
+    init(_ rig: TunnelRig) throws {
+        let target = rig.target()
+        authority = target.authority
+        let socket = try Socket.connect(to: rig.address)
+        _ = try HTTP2Channel.client(
+            on: rig.loop, socket: socket,
+            tls: try TLSSession(rig.clientContext, expecting: [Certificates.serverIdentity.uri]),
+            delegate: self)
+    }
+
+    func channelReady(_ channel: HTTP2Channel) {
+        for stream in streams {
+            do {
+                try channel.open(stream, headers: HeaderBlock(connect: authority), endStream: false)
+            } catch { Issue.record("no stream: \(error)") }
+            let content = [UInt8](repeating: 1, count: 1_000)
+            let sent = unsafe content.withUnsafeBytes { unsafe stream.send($0, endStream: true) }
+            #expect(sent == content.count)
+        }
+    }
+    func channel(_ channel: HTTP2Channel, accept headers: HeaderBlock, id: StreamID) -> HTTP2Stream? { nil }
+    func channelCapacityChanged(_ channel: HTTP2Channel) {}
+    func channelClosed(_ channel: HTTP2Channel, _ reason: ChannelClose) {}
 }
