@@ -9,7 +9,12 @@ final class ClientSocket: Pollable, FirstBytes {
     private var socket: Socket?
     private var registration = Registration.none
     private var gone: (() -> Void)?
-    private lazy var patience = CallbackTimer { [unowned self] in register() }
+    private lazy var patience = CallbackTimer { [unowned self] in
+        if hasFailed { gone?() } else { register() }
+    }
+    /// The connection failed while it was looked at. The kernel says so once (SO_ERROR, socket(7)), and from then on
+    /// reports an end in order.
+    private(set) var hasFailed = false
 
     /// Most connections have their other side by then, and need not be watched at all: two system calls less.
     private static let watchAfter = Duration.milliseconds(100)
@@ -27,7 +32,7 @@ final class ClientSocket: Pollable, FirstBytes {
     /// Calls back when the client has given up. Its end of sending alone says nothing: it may be a whole request.
     func watch(_ gone: @escaping () -> Void) {
         self.gone = gone
-        loop.schedule(patience, after: Self.watchAfter)
+        loop.schedule(patience, after: hasFailed ? .zero : Self.watchAfter)
     }
 
     private func register() {
@@ -43,7 +48,15 @@ final class ClientSocket: Pollable, FirstBytes {
     }
 
     func peek(into area: UnsafeMutableRawBufferPointer) -> Int {
-        if case .bytes(let byteCount)? = unsafe socket?.peek(into: area) { byteCount } else { 0 }
+        switch unsafe socket?.peek(into: area) {
+        case .bytes(let byteCount): return byteCount
+        case .failed:
+            hasFailed = true
+            // Not from here: who looks is in the middle of something.
+            if gone != nil { loop.schedule(patience, after: .zero) }
+            return 0
+        default: return 0
+        }
     }
 
     /// Hands the socket over; nil when that was done before.

@@ -60,6 +60,7 @@ final class OutboundConnection: ProxiedConnection {
     /// - Parameter failure: why the attempt before this one failed.
     private func tryNext(after failure: CloseReason?) {
         guard let destination else { return }
+        guard client?.hasFailed != true else { return end(.resetByClient) }
         guard let source = pod.workload else {
             return wait(orEnd: .unknownLocalWorkload("\(pod.pod.namespace)/\(pod.pod.name)"))
         }
@@ -200,7 +201,11 @@ final class OutboundConnection: ProxiedConnection {
     }
 
     private func relay(_ stream: TunnelStream) {
-        guard let client = client.takeSocket() else { return stream.reset(.cancel) }
+        guard client?.hasFailed != true else {
+            stream.abandon()
+            return end(.resetByClient)
+        }
+        guard let client = client.takeSocket() else { return stream.abandon() }
         guard let relay = StreamRelay.outbound(client: client, stream: stream, share: pod.share) else {
             return end(.resetByServer)
         }
