@@ -5,7 +5,8 @@ import Tunnel
 
 /// Who wants a stream to an endpoint.
 protocol StreamWaiter: AnyObject, MessageStreamDelegate {
-    /// - Parameter isReused: its connection has carried a request before.
+    /// - Parameter isReused: its connection was kept idle, so that its endpoint may be closing it at this moment. Not so with HTTP/2, which says
+    ///   what it has not begun with.
     func opened(_ stream: any MessageStream, isReused: Bool)
     func failed(_ failure: ConnectFailure)
 }
@@ -46,7 +47,7 @@ final class EndpointPool {
         if http2 {
             if let session = sessions.first(where: { $0.canOpenStream && !isLast($0.requestCount) }) {
                 begin()
-                return waiter.opened(session.makeStream(waiter), isReused: session.requestCount > 1)
+                return waiter.opened(session.makeStream(waiter), isReused: false)
             }
         } else {
             while let connection = idle.popLast() {
@@ -167,7 +168,7 @@ final class EndpointPool {
             }
             waiting.removeFirst()
             upstream.pendingRequests -= 1
-            waiter.opened(session.makeStream(waiter), isReused: session.requestCount > 1)
+            waiter.opened(session.makeStream(waiter), isReused: false)
         }
     }
 

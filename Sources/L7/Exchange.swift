@@ -585,8 +585,8 @@ final class Exchange: MessageStreamDelegate {
         hasAnsweredLocally = true
         hasAnswered = true
         flags.formUnion(answer.flags)
-        status = answer.status
         var (head, body) = answer.message(isGRPC: isGRPC, isHead: isHead)
+        status = head.status ?? answer.status
         if isGRPC { grpcStatus = head["grpc-status"].flatMap { Int($0) } }
         finishHead(&head)
         guard !body.isEmpty else {
