@@ -73,7 +73,7 @@ let package = Package(
             "Transport", "Protobuf"),
         library(
             "Discovery", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "GRPC", "Protobuf", "Wire",
-            "Mesh"),
+            "Mesh", "Routing"),
         library("Telemetry", "Address", "Linux", "Log", "Metrics", "EventLoop", "Mesh"),
         library(
             "Daemon", "Address", "Encodings", "Linux", "Log", "Options", "EventLoop", "TLS", "HTTP1",
@@ -183,7 +183,7 @@ let package = Package(
         tests(
             "Discovery", "Address", "Linux", "Log", "Metrics", "EventLoop", "TLS", "Transport", "GRPC",
             "Protobuf",
-            "Wire", "Mesh"),
+            "Wire", "Mesh", "Routing"),
         tests("Telemetry", "Address", "Linux", "Log", "Mesh", "Metrics"),
         tests(
             "NodeAgent", "Daemon", "Address", "Linux", "Log", "Metrics", "EventLoop", "HTTP1", "Options",
@@ -196,7 +196,7 @@ let package = Package(
         tests("Commands", "Documents", "Linux", "Manifests", "Compiler"),
         tests(
             "ControlPlane", "Address", "Linux", "Mesh", "Wire", "TLS", "Manifests", "Compiler", "Documents",
-            "Protobuf"),
+            "Protobuf", "Routing"),
     ],
     cxxLanguageStandard: .cxx17
 )

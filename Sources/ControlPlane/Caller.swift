@@ -20,6 +20,14 @@ public enum Caller: Hashable, Sendable, CustomStringConvertible {
         if case .node(let name) = self { name } else { nil }
     }
 
+    /// What it is sent beyond what everybody is.
+    var subscriber: Subscriber {
+        switch self {
+        case .node(let name): .node(name)
+        case .waypoint(let name): .waypoint(name)
+        }
+    }
+
     /// What the caller's own certificate says. Unlike a workload's identity it can open no tunnel, and no policy can name it.
     func uri(trustDomain: String) -> String {
         switch self {

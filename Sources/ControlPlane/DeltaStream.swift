@@ -1,17 +1,31 @@
+import Mesh
+
+/// Whose stream it is, as far as that decides what it gets.
+public struct Subscriber: Hashable, Sendable {
+    /// The node whose pods the proxy may learn of; nil for a proxy of no node.
+    public var node: String?
+    /// The waypoint whose services it may learn of; nil for any other proxy.
+    public var waypoint: NamespacedName?
+
+    public static func node(_ name: String?) -> Subscriber { Subscriber(node: name, waypoint: nil) }
+    public static func waypoint(_ name: NamespacedName) -> Subscriber {
+        Subscriber(node: nil, waypoint: name)
+    }
+}
+
 /// The server's side of one delta xDS stream (xDS protocol, "Incremental xDS"; Istio's dialect of it).
 ///
 /// Requests and publications in, responses out. Of each type at most one response is unanswered: what comes meanwhile
 /// is put together and leaves with the answer, so that a slow proxy costs no memory and never gets old news. A request
 /// that changes a subscription is always answered, be it with nothing.
 public struct DeltaStream: Sendable {
-    /// The node whose pods the proxy may learn of; nil for a proxy of no node.
-    public let node: String?
+    private let subscriber: Subscriber
     private var publication: Publication
     private var subscriptions: [ResourceType: DeltaSubscription] = [:]
     private var responseCount: UInt64 = 0
 
-    public init(node: String?, _ publication: Publication) {
-        self.node = node
+    public init(_ subscriber: Subscriber, _ publication: Publication) {
+        self.subscriber = subscriber
         self.publication = publication
     }
 
@@ -42,7 +56,7 @@ public struct DeltaStream: Sendable {
 
     private mutating func respond(_ type: ResourceType) -> DeltaResponse? {
         guard var subscription = subscriptions[type],
-            let difference = subscription.take(type, from: publication, node: node)
+            let difference = subscription.take(type, from: publication, for: subscriber)
         else { return nil }
         let nonce = nextNonce()
         subscription.sent(nonce)
@@ -133,17 +147,17 @@ public struct DeltaSubscription: Sendable {
 
     /// What to send now, which then counts as sent; nil when there is nothing to say, or an answer is awaited.
     mutating func take(
-        _ type: ResourceType, from publication: Publication, node: String?
+        _ type: ResourceType, from publication: Publication, for subscriber: Subscriber
     ) -> (updated: [PublishedResource], removed: [String])? {
         guard unansweredNonce == nil else { return nil }
-        let collection = publication.collection(type, node: node)
+        let collection = publication.collection(type, for: subscriber)
         var difference =
             isWildcard
-            ? takeEverything(collection) : takeNamed(type, collection, publication, node: node)
+            ? takeEverything(collection) : takeNamed(type, collection, publication, for: subscriber)
         // Asked for by name: sent anew, or said to be unknown, so that the client need not wait for it.
         var included = Set(difference.updated.map(\.name)).union(difference.removed)
         for name in requested.sorted() {
-            let targets = publication.resolve(type, name, node: node)
+            let targets = publication.resolve(type, name, for: subscriber)
             if targets.isEmpty, included.insert(name).inserted { difference.removed.append(name) }
             for target in targets {
                 if let resource = collection.resources[target], included.insert(target).inserted {
@@ -168,16 +182,17 @@ public struct DeltaSubscription: Sendable {
     }
 
     private mutating func takeNamed(
-        _ type: ResourceType, _ collection: ResourceCollection, _ publication: Publication, node: String?
+        _ type: ResourceType, _ collection: ResourceCollection, _ publication: Publication,
+        for subscriber: Subscriber
     ) -> (updated: [PublishedResource], removed: [String]) {
         var wanted: Set<String> = []
         var unknown: [String] = []
         for name in names {
-            let targets = publication.resolve(type, name, node: node)
+            let targets = publication.resolve(type, name, for: subscriber)
             if targets.isEmpty, known[name] == nil, owesAnswer { unknown.append(name) }
             wanted.formUnion(targets)
         }
-        if type == .address { wanted.formUnion(publication.localAddresses(of: node)) }
+        if type == .address { wanted.formUnion(publication.localAddresses(of: subscriber.node)) }
         let updated = wanted.sorted().compactMap { name -> PublishedResource? in
             guard let resource = collection.resources[name], known[name] != resource.version else {
                 return nil

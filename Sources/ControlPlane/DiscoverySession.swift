@@ -29,7 +29,7 @@ final class DiscoverySession: GRPCServerHandler {
         self.caller = caller
         self.registry = registry
         peerAddress = call.peerAddress
-        stream = DeltaStream(node: caller.node, publication)
+        stream = DeltaStream(caller.subscriber, publication)
         localPods = Self.localPods(of: caller, publication)
         registry.add(self)
         Self.logger.info(

@@ -10,25 +10,29 @@ public struct Publication: Sendable {
     public fileprivate(set) var policies = ResourceCollection()
     /// By node.
     public fileprivate(set) var localPods: [String: ResourceCollection] = [:]
+    /// By waypoint.
+    public fileprivate(set) var waypointServices: [NamespacedName: ResourceCollection] = [:]
     /// The names of the resources behind every other name: addresses, and services with all their workloads.
     private(set) var addressIndex = AddressIndex()
 
     public init() {}
 
-    /// The resources of a type for a proxy on `node`; nil is a proxy of no node.
-    func collection(_ type: ResourceType, node: String?) -> ResourceCollection {
+    /// The resources of a type for a proxy.
+    func collection(_ type: ResourceType, for subscriber: Subscriber) -> ResourceCollection {
         switch type {
         case .address: addresses
         case .authorization: policies
-        case .localPod: node.flatMap { localPods[$0] } ?? ResourceCollection()
+        case .localPod: subscriber.node.flatMap { localPods[$0] } ?? ResourceCollection()
+        case .waypointService:
+            subscriber.waypoint.flatMap { waypointServices[$0] } ?? ResourceCollection()
         }
     }
 
     /// The names of the resources that an on-demand client gets when it asks for `name`.
-    func resolve(_ type: ResourceType, _ name: String, node: String?) -> [String] {
+    func resolve(_ type: ResourceType, _ name: String, for subscriber: Subscriber) -> [String] {
         type == .address
             ? addressIndex.resolve(name, in: addresses)
-            : collection(type, node: node).resources[name] != nil ? [name] : []
+            : collection(type, for: subscriber).resources[name] != nil ? [name] : []
     }
 
     /// Workloads of the client's own node, which an on-demand client gets without asking.
@@ -58,6 +62,18 @@ public struct Publication: Sendable {
             result.localPods[node, default: ResourceCollection()].replace(
                 with: (new.localPods[node] ?? []).map {
                     PublishedResource(name: $0.uid, Warren_V1_LocalPod($0))
+                })
+        }
+        for waypoint in Set(resources.waypointServices.keys).union(new.waypointServices.keys)
+        where new.waypointServices[waypoint] != resources.waypointServices[waypoint] {
+            let (old, held) = (resources.waypointServices[waypoint], waypointServices[waypoint])
+            // One that has lost its last service keeps an empty collection, as a node does.
+            result.waypointServices[waypoint, default: ResourceCollection()].replace(
+                with: (new.waypointServices[waypoint] ?? [:]).values.map { service in
+                    reused(
+                        held ?? ResourceCollection(), service.key.description, old?[service.key] == service)
+                        ?? PublishedResource(
+                            name: service.key.description, Warren_V1_WaypointService(service))
                 })
         }
         return result

@@ -9,12 +9,15 @@ public enum ResourceType: String, CaseIterable, Sendable {
     case authorization
     /// The pods to capture, to their own node.
     case localPod
+    /// What a waypoint runs on, to that waypoint: the services that are bound to it.
+    case waypointService
 
     public var typeURL: String {
         switch self {
         case .address: Istio_Workload_Address.typeURL
         case .authorization: Istio_Security_Authorization.typeURL
         case .localPod: Warren_V1_LocalPod.typeURL
+        case .waypointService: Warren_V1_WaypointService.typeURL
         }
     }
 
@@ -29,6 +32,7 @@ public enum ResourceType: String, CaseIterable, Sendable {
         case .address: "WDS"
         case .authorization: "WADS"
         case .localPod: "LPDS"
+        case .waypointService: "WSDS"
         }
     }
 }

@@ -19,6 +19,8 @@ public struct DeltaClient: Sendable {
         public var changesSnapshot = false
         /// `DiscoveredState.localPods` changed.
         public var changesLocalPods = false
+        /// `DiscoveredState.waypointServices` changed.
+        public var changesWaypointServices = false
         public var rejections: [Rejection] = []
     }
 
@@ -44,7 +46,7 @@ public struct DeltaClient: Sendable {
     ///   - types: what to subscribe to.
     ///   - restored: what an earlier run has saved; nil to begin with nothing.
     public init(
-        node: NodeDescription, types: [ResourceType] = ResourceType.allCases,
+        node: NodeDescription, types: [ResourceType] = ResourceType.ofNode,
         restored: DiscoveredState? = nil
     ) {
         self.node = node.wire
@@ -108,7 +110,8 @@ public struct DeltaClient: Sendable {
 
         let isChange = !response.resources.isEmpty || !response.removedResources.isEmpty
         reception.changesLocalPods = isChange && type == .localPods
-        reception.changesSnapshot = isChange && type != .localPods
+        reception.changesWaypointServices = isChange && type == .waypointServices
+        reception.changesSnapshot = isChange && (type == .addresses || type == .policies)
         if !reception.rejections.isEmpty {
             reception.reply.errorDetail.message = Self.message(reception.rejections)
         }

@@ -1,5 +1,6 @@
 import Mesh
 import Protobuf
+import Routing
 import Wire
 
 /// Everything that the control component has said to this node, and which version of it.
@@ -10,6 +11,9 @@ public struct DiscoveredState: Sendable {
 
     private var mesh: SnapshotBuilder
     private var pods: [String: LocalPod] = [:]
+    /// What a waypoint runs on, by service. One whose latest version was refused is there as it was before, or not at all: nothing
+    /// is routed then, for a guess could lead requests where nobody wants them.
+    public private(set) var waypointServices: [NamespacedName: CompiledWaypointService] = [:]
     /// By type and name. Empty for a resource that was refused and must be sent again.
     private(set) var versions: [ResourceType: [String: String]] = [:]
 
@@ -51,6 +55,7 @@ public struct DiscoveredState: Sendable {
                 let pod = try LocalPod(Warren_V1_LocalPod(unpackingAny: resource.resource))
                 try expect(name, is: pod.uid)
                 pods[name] = pod
+            case .waypointServices: try applyWaypointService(resource)
             }
         } catch {
             // Named to the server at the next connection with a version it cannot have: it is sent again, or removed.
@@ -90,6 +95,16 @@ public struct DiscoveredState: Sendable {
         }
     }
 
+    private mutating func applyWaypointService(
+        _ resource: Envoy_Service_Discovery_V3_Resource
+    ) throws(WireError) {
+        let service = try WaypointService(Warren_V1_WaypointService(unpackingAny: resource.resource))
+        try expect(resource.name, is: service.key.description)
+        do throws(RoutingTableError) {
+            waypointServices[service.key] = try CompiledWaypointService(service)
+        } catch { throw WireError("", "\(error)") }
+    }
+
     /// Removals go by the resource's name, so it must be the one that the contents are known by.
     private func expect(_ name: String, is key: String) throws(WireError) {
         guard name == key else { throw WireError("name", "the resource is \(key)") }
@@ -102,6 +117,7 @@ public struct DiscoveredState: Sendable {
         case .addresses: mesh.removeAddress(name)
         case .policies: if let key = NamespacedName(name) { mesh.removePolicy(key) }
         case .localPods: pods[name] = nil
+        case .waypointServices: if let key = NamespacedName(name) { waypointServices[key] = nil }
         }
     }
 
@@ -138,10 +154,15 @@ public struct DiscoveredState: Sendable {
             (policy.name.description, Google_Protobuf_Any(message: Istio_Security_Authorization(policy)))
         }
         let localPods = pods.map { uid, pod in (uid, Google_Protobuf_Any(message: Warren_V1_LocalPod(pod))) }
-        return [
+        let waypointServices = waypointServices.map { key, compiled in
+            (key.description, Google_Protobuf_Any(message: Warren_V1_WaypointService(compiled.service)))
+        }
+        let all = [
             resources(.addresses, workloads + services), resources(.policies, policies),
             resources(.localPods, localPods),
         ]
+        // A node has none, and an older version of it does not know the type.
+        return waypointServices.isEmpty ? all : all + [resources(.waypointServices, waypointServices)]
     }
 
     /// - Throws: for any resource that cannot be taken back: half a mesh is worse than waiting for the whole.

@@ -34,7 +34,10 @@ public struct DiscoveryConfiguration: Sendable {
     }
 
     var types: [ResourceType] {
-        subscribesToLocalPods ? [.addresses, .policies, .localPods] : [.addresses, .policies]
+        switch node.kind {
+        case .waypoint: [.addresses, .policies, .waypointServices]
+        case .node: subscribesToLocalPods ? ResourceType.ofNode : [.addresses, .policies]
+        }
     }
 }
 

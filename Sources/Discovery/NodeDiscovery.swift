@@ -3,6 +3,7 @@ import Linux
 import Log
 import Mesh
 import Metrics
+import Routing
 import TLS
 import Wire
 
@@ -34,6 +35,8 @@ public final class NodeDiscovery {
     public var onSnapshot: ((Snapshot) -> Void)?
     /// Called with all pods of this node, first when they are known, then at each change.
     public var onLocalPods: (([LocalPod]) -> Void)?
+    /// Called with what this waypoint runs on, first when it is known, then at each change, also by `restore`. Never by a node's.
+    public var onWaypointServices: (([NamespacedName: CompiledWaypointService]) -> Void)?
     /// Called with the state of all wanted identities when any changes; one that is absent is being fetched.
     public var onCertificates: (([Identity: CertificateState]) -> Void)?
 
@@ -51,6 +54,7 @@ public final class NodeDiscovery {
     /// When the next snapshot may be built: a mesh that changes faster than it can be indexed is looked at less often.
     private var nextSnapshot = MonotonicTime(nanoseconds: 0)
     private var hasPublishedPods = false
+    private var hasPublishedServices = false
     /// Whether `hasFirstState` was true after the last response.
     private var wasReady = false
     private lazy var snapshotTimer = CallbackTimer { [weak self] in self?.publishSnapshot() }
@@ -175,6 +179,10 @@ extension NodeDiscovery {
             hasPublishedPods = true
             onLocalPods?(saved.discovered.localPods)
         }
+        if configuration.types.contains(.waypointServices) {
+            hasPublishedServices = true
+            onWaypointServices?(saved.discovered.waypointServices)
+        }
     }
 
     // MARK: Inside
@@ -195,6 +203,10 @@ extension NodeDiscovery {
         if reception.type == .localPods, reception.changesLocalPods || !hasPublishedPods {
             hasPublishedPods = true
             onLocalPods?(configurations.client.state.localPods)
+        }
+        if reception.type == .waypointServices, reception.changesWaypointServices || !hasPublishedServices {
+            hasPublishedServices = true
+            onWaypointServices?(configurations.client.state.waypointServices)
         }
     }
 

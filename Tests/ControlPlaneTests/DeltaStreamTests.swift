@@ -46,17 +46,17 @@ struct DeltaStreamTests {
     // MARK: Everything
 
     @Test func `a first request without names gets everything, and an empty mesh an empty answer`() {
-        var stream = DeltaStream(node: "n1", Self.publication(Self.workload("a", 1), Self.workload("b", 2)))
+        var stream = DeltaStream(.node("n1"), Self.publication(Self.workload("a", 1), Self.workload("b", 2)))
         let response = stream.receive(DeltaRequest(typeURL: Self.address))
         #expect(Self.names(response) == ["a", "b"])
         #expect(response?.removed == [])
-        var empty = DeltaStream(node: "n1", Publication())
+        var empty = DeltaStream(.node("n1"), Publication())
         let answer = empty.receive(DeltaRequest(typeURL: Self.address))
         #expect(Self.names(answer) == [])
     }
 
     @Test func `an acknowledgement is not answered`() {
-        var stream = DeltaStream(node: "n1", Self.publication(Self.workload("a", 1)))
+        var stream = DeltaStream(.node("n1"), Self.publication(Self.workload("a", 1)))
         let first = stream.receive(DeltaRequest(typeURL: Self.address))
         #expect(stream.status(of: .address)?.isWaiting == true)
         let answer = stream.receive(DeltaRequest(typeURL: Self.address, nonce: first?.nonce ?? ""))
@@ -67,7 +67,7 @@ struct DeltaStreamTests {
 
     @Test func `a change is sent alone`() {
         let before = Self.publication(Self.workload("a", 1), Self.workload("b", 2), Self.workload("c", 3))
-        var stream = DeltaStream(node: "n1", before)
+        var stream = DeltaStream(.node("n1"), before)
         let first = stream.receive(DeltaRequest(typeURL: Self.address))
         _ = stream.receive(DeltaRequest(typeURL: Self.address, nonce: first?.nonce ?? ""))
         let after = before.next(Self.resources([Self.workload("a", 1), Self.workload("b", 9)]))
@@ -81,7 +81,7 @@ struct DeltaStreamTests {
 
     @Test func `while an answer is awaited changes are put together`() {
         let start = Self.publication(Self.workload("a", 1))
-        var stream = DeltaStream(node: "n1", start)
+        var stream = DeltaStream(.node("n1"), start)
         let first = stream.receive(DeltaRequest(typeURL: Self.address))
         let second = start.next(Self.resources([Self.workload("a", 2), Self.workload("b", 3)]))
         let answer = stream.publish(second)
@@ -97,7 +97,7 @@ struct DeltaStreamTests {
 
     @Test func `a change that is taken back is not sent`() {
         let start = Self.publication(Self.workload("a", 1))
-        var stream = DeltaStream(node: "n1", start)
+        var stream = DeltaStream(.node("n1"), start)
         let first = stream.receive(DeltaRequest(typeURL: Self.address))
         let second = start.next(Self.resources([Self.workload("a", 2)]))
         _ = stream.publish(second)
@@ -108,7 +108,7 @@ struct DeltaStreamTests {
 
     @Test func `a refusal is kept, not answered, and the next change goes out`() {
         let start = Self.publication(Self.workload("a", 1))
-        var stream = DeltaStream(node: "n1", start)
+        var stream = DeltaStream(.node("n1"), start)
         let first = stream.receive(DeltaRequest(typeURL: Self.address))
         let refusal = DeltaRequest(typeURL: Self.address, nonce: first?.nonce ?? "", refusal: "a: bad port")
         let answer = stream.receive(refusal)
@@ -123,7 +123,7 @@ struct DeltaStreamTests {
 
     @Test func `an answer to an old response changes nothing`() {
         let start = Self.publication(Self.workload("a", 1))
-        var stream = DeltaStream(node: "n1", start)
+        var stream = DeltaStream(.node("n1"), start)
         _ = stream.receive(DeltaRequest(typeURL: Self.address))
         let answer = stream.receive(DeltaRequest(typeURL: Self.address, nonce: "nonsense", refusal: "x"))
         #expect(answer == nil)
@@ -135,7 +135,7 @@ struct DeltaStreamTests {
         let publication = Self.publication(
             Self.workload("a", 1), Self.workload("b", 2), Self.workload("new", 3))
         let version = try #require(publication.addressVersion("c//Pod/ns/a"))
-        var stream = DeltaStream(node: "n1", publication)
+        var stream = DeltaStream(.node("n1"), publication)
         let response = stream.receive(
             DeltaRequest(
                 typeURL: Self.address,
@@ -147,7 +147,7 @@ struct DeltaStreamTests {
     @Test func `after a reconnect with everything current the answer is empty but there`() throws {
         let publication = Self.publication(Self.workload("a", 1))
         let version = try #require(publication.addressVersion("c//Pod/ns/a"))
-        var stream = DeltaStream(node: "n1", publication)
+        var stream = DeltaStream(.node("n1"), publication)
         let response = stream.receive(
             DeltaRequest(typeURL: Self.address, initialVersions: ["c//Pod/ns/a": version]))
         #expect(Self.names(response) == [])
@@ -164,7 +164,7 @@ struct DeltaStreamTests {
 
     @Test func `many changes at once, more than are remembered, are still exact`() {
         var publication = Self.publication(Self.workload("a", 1), Self.workload("stays", 2))
-        var stream = DeltaStream(node: "n1", publication)
+        var stream = DeltaStream(.node("n1"), publication)
         let first = stream.receive(DeltaRequest(typeURL: Self.address))
         for number in 3..<103 as Range<UInt32> {
             publication = publication.next(
@@ -184,7 +184,7 @@ struct DeltaStreamTests {
         let publication = Self.publication(
             Self.workload("own", 1, node: "n1"), Self.workload("far", 2, node: "n2", services: ["s"]),
             Self.workload("farther", 3, node: "n2", services: ["s"]), services: [Self.service("s", 10)])
-        var stream = DeltaStream(node: "n1", publication)
+        var stream = DeltaStream(.node("n1"), publication)
         let first = stream.receive(Self.demandStart)
         #expect(Self.names(first) == ["own"])
         let byAddress = stream.receive(
@@ -202,7 +202,7 @@ struct DeltaStreamTests {
     @Test func `an on-demand client hears of changes to what it asked for only`() {
         let start = Self.publication(
             Self.workload("far", 2, node: "n2"), Self.workload("other", 3, node: "n2"))
-        var stream = DeltaStream(node: "n1", start)
+        var stream = DeltaStream(.node("n1"), start)
         let first = stream.receive(Self.demandStart)
         let second = stream.receive(
             DeltaRequest(typeURL: Self.address, subscribe: ["c//Pod/ns/far"], nonce: first?.nonce ?? ""))
@@ -218,7 +218,7 @@ struct DeltaStreamTests {
 
     @Test func `what is unsubscribed is no longer sent`() {
         let start = Self.publication(Self.workload("far", 2, node: "n2"))
-        var stream = DeltaStream(node: "n1", start)
+        var stream = DeltaStream(.node("n1"), start)
         let first = stream.receive(
             DeltaRequest(typeURL: Self.address, subscribe: ["c//Pod/ns/far"]))
         #expect(Self.names(first) == ["far"])
@@ -231,7 +231,7 @@ struct DeltaStreamTests {
     }
 
     @Test func `a request that waits behind a response is answered with its acknowledgement`() {
-        var stream = DeltaStream(node: "n1", Self.publication(Self.workload("far", 2, node: "n2")))
+        var stream = DeltaStream(.node("n1"), Self.publication(Self.workload("far", 2, node: "n2")))
         let first = stream.receive(Self.demandStart)
         let answer = stream.receive(DeltaRequest(typeURL: Self.address, subscribe: ["/0.0.0.2"]))
         #expect(answer == nil)
@@ -240,7 +240,7 @@ struct DeltaStreamTests {
     }
 
     @Test func `a name that no resource can have is passed over`() {
-        var stream = DeltaStream(node: nil, Publication())
+        var stream = DeltaStream(.node(nil), Publication())
         let name = String(repeating: "x", count: 1_025)
         let response = stream.receive(DeltaRequest(typeURL: Self.address, subscribe: [name, "short"]))
         #expect(response?.removed == ["short"])
@@ -249,7 +249,7 @@ struct DeltaStreamTests {
     @Test func `a workload of the host's network is not found by its address`() {
         var host = Self.workload("host", 5)
         host.networkMode = .hostNetwork
-        var stream = DeltaStream(node: nil, Self.publication(host))
+        var stream = DeltaStream(.node(nil), Self.publication(host))
         let response = stream.receive(DeltaRequest(typeURL: Self.address, subscribe: ["/0.0.0.5"]))
         #expect(response?.removed == ["/0.0.0.5"])
     }
@@ -266,7 +266,7 @@ struct DeltaStreamTests {
         ]
         let publication = Publication().next(resources)
         for (node, expected) in [("n1", ["a"]), ("n2", []), (nil, [])] as [(String?, [String])] {
-            var stream = DeltaStream(node: node, publication)
+            var stream = DeltaStream(.node(node), publication)
             let response = stream.receive(DeltaRequest(typeURL: ResourceType.localPod.typeURL))
             #expect(Self.names(response) == expected)
             let named = stream.receive(
@@ -275,7 +275,7 @@ struct DeltaStreamTests {
             )
             #expect(Self.names(named) == expected)
         }
-        var stream = DeltaStream(node: "n1", publication)
+        var stream = DeltaStream(.node("n1"), publication)
         let first = stream.receive(DeltaRequest(typeURL: ResourceType.localPod.typeURL))
         _ = stream.receive(DeltaRequest(typeURL: ResourceType.localPod.typeURL, nonce: first?.nonce ?? ""))
         let answer = stream.publish(publication.next(MeshResources()))
@@ -283,7 +283,7 @@ struct DeltaStreamTests {
     }
 
     @Test func `a type that is not known gets an empty answer once`() {
-        var stream = DeltaStream(node: "n1", Publication())
+        var stream = DeltaStream(.node("n1"), Publication())
         let response = stream.receive(DeltaRequest(typeURL: "type.googleapis.com/x.Y"))
         #expect(response?.typeURL == "type.googleapis.com/x.Y")
         #expect(response?.resources == [])
@@ -296,7 +296,7 @@ struct DeltaStreamTests {
 
     @Test func `a response is what a protobuf library reads`() throws {
         let publication = Self.publication(Self.workload("a", 1))
-        var stream = DeltaStream(node: "n1", publication)
+        var stream = DeltaStream(.node("n1"), publication)
         let answer = stream.receive(DeltaRequest(typeURL: Self.address))
         var response = try #require(answer)
         response.removed = ["x"]
