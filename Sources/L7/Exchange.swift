@@ -225,6 +225,7 @@ final class Exchange: MessageStreamDelegate {
             return reply(LocalReply(503, "", .noCluster))
         }
         self.upstream = upstream
+        if let authority = destination.authority { request.set(":authority", authority) }
         request.apply(destination.requestHeaders)
         let policy = forwarding.retries ?? self.service.configuration.defaultRetries
         retryPolicy = policy

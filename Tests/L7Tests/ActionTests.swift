@@ -49,6 +49,20 @@ struct ActionTests {
         #expect(head.contains("content-length: 6\r\n") && head.hasSuffix("\r\n\r\n"))
     }
 
+    @Test func `a destination's authority comes before the route's (E.2)`() throws {
+        var destination = WeightedDestination(Destination("app.shop"))
+        destination.authority = "destination.example"
+        let proxy = try Proxy(
+            forwarding {
+                $0.destinations = [destination]
+                $0.rewrite = Rewrite(authority: "route.example")
+            })
+        let client = proxy.client()
+        client.feed(get("/"))
+        let server = try proxy.connection()
+        #expect(server.takeText().hasPrefix("GET / HTTP/1.1\r\nhost: destination.example\r\n"))
+    }
+
     @Test func `fields are changed on the way there and back, the destination's last`() throws {
         var destination = WeightedDestination(Destination("app.shop"))
         destination.requestHeaders.set = [.init("X-A", "destination")]
