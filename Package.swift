@@ -63,7 +63,8 @@ let package = Package(
         library(
             "Tunnel", "Address", "Linux", "EventLoop", "TLS", "HTTP2", "Transport", "Mesh", "Metrics"),
         library(
-            "L7", "Address", "Linux", "Metrics", "EventLoop", "Mesh", "Routing", "HTTP2", "HTTP1", "HTTPTranslation",
+            "L7", "Address", "Linux", "Metrics", "EventLoop", "Mesh", "Routing", "HTTP2", "HTTP1",
+            "HTTPTranslation",
             "Tunnel"),
         library("Capture", "CNFTables", "Address", "Linux"),
         library("Protobuf"),
@@ -131,6 +132,12 @@ let package = Package(
             path: "Tests/Support/hbone-peer", swiftSettings: swift),
         tests(
             "L7", "Address", "Linux", "Metrics", "EventLoop", "Mesh", "Routing", "HTTP2", "HTTP1", "Tunnel"),
+        .executableTarget(
+            name: "l7-proxy",
+            dependencies: [
+                "Address", "Linux", "EventLoop", "Mesh", "Routing", "HTTP2", "Transport", "Tunnel", "L7",
+            ],
+            path: "Tests/Support/l7-proxy", swiftSettings: swift),
         tests("Capture", "Address", "Linux"),
         .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: swift),
         .target(

@@ -347,6 +347,7 @@ final class Exchange: MessageStreamDelegate {
         isRequestSent = true
         // Its head may have said so.
         if !(attempt?.isEnded ?? true) { stream.sendEnd(requestTrailers) }
+        if status == 101, isAnswerWhole, answerBacklog.isEmpty { finish() }
     }
 
     // MARK: What the try reports
@@ -470,6 +471,11 @@ final class Exchange: MessageStreamDelegate {
 
     func closed(_ attempt: Attempt, _ reason: MessageClose) {
         guard attempt === self.attempt else { return }
+        if isAnswerWhole {
+            // Whatever its connection does, the client gets the rest of the answer.
+            isRequestSent = true
+            return sendAnswer()
+        }
         if hasAnswered {
             flags.insert(reason == .disconnected ? .upstreamTermination : .upstreamReset)
             return breakOff(.internalError)

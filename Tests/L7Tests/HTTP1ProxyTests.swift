@@ -336,6 +336,37 @@ struct HTTP1ProxyTests {
         #expect(proxy.records[0].status == 101 && client.unconsumed == 0 && server.unconsumed == 0)
     }
 
+    @Test func `a changed protocol that the server ends first`() throws {
+        let proxy = try Proxy()
+        let client = proxy.client()
+        client.feed("GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        let server = try proxy.connection()
+        server.feed("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        server.endInput()
+        #expect(client.isLocalEnded && client.isOpen && proxy.records.isEmpty)
+        client.feed("bye")
+        client.endInput()
+        #expect(server.text.hasSuffix("bye") && server.isLocalEnded)
+        #expect(proxy.records.count == 1 && proxy.records.first?.flags.isEmpty == true)
+    }
+
+    @Test func `an answer that is whole arrives whatever its connection does then`() throws {
+        let proxy = try Proxy()
+        let client = proxy.client()
+        client.capacity = 1_000
+        client.feed(Self.get)
+        let server = try proxy.connection()
+        server.feed("HTTP/1.0 200 OK\r\n\r\n" + String(repeating: "x", count: 20_000))
+        server.endInput()
+        server.drop()
+        var got = ""
+        try proxy.until("the whole answer") {
+            got += client.takeText()
+            return got.hasSuffix("0\r\n\r\n")
+        }
+        #expect(Self.dechunked(got).count == 20_000 && proxy.records.first?.flags.isEmpty == true)
+    }
+
     @Test func `a change of protocol that is declined is an answer like others`() throws {
         let proxy = try Proxy()
         let client = proxy.client()
