@@ -85,7 +85,7 @@ public struct ExplainCommand {
         } else {
             lines.append("to     \(destination), which is nothing that the mesh knows")
         }
-        for (name, label) in [("outbound", "plan"), ("inbound", "verdict")] {
+        for (name, label) in [("outbound", "plan"), ("waypoint", "plan"), ("inbound", "verdict")] {
             guard let part = answer[name] else { continue }
             let outcome = part.text(label) ?? ""
             let policy = part.text("policy").map { " by \($0)" } ?? ""

@@ -11,7 +11,14 @@ struct Explanation {
     let destination: SocketAddress
     let plan: OutboundPlan
     let steps: [String]
+    let waypoint: Waypoint?
     let inbound: Inbound?
+
+    /// What the waypoint would do with it, as far as this node's configuration tells.
+    struct Waypoint {
+        let plan: OutboundPlan
+        let steps: [String]
+    }
 
     /// What the destination's node would say, as far as this node's configuration tells.
     struct Inbound {
@@ -34,9 +41,39 @@ struct Explanation {
             from: source, at: source.workload.addresses.first { $0.isIPv4 == destination.address.isIPv4 },
             to: destination,
             held: held, snapshot: snapshot, randomness: &randomness, trace: &trace)
-        let (inbound, note) = Self.inbound(for: plan, from: source, snapshot: snapshot)
+        var (caller, onward) = (source, plan)
+        if case .tunnel(let tunnel) = plan, tunnel.hop == .waypoint {
+            let hop = Self.waypoint(at: tunnel, from: source, snapshot: snapshot, randomness: &randomness)
+            (caller, onward) = (tunnel.workload, hop.plan)
+            waypoint = hop
+        } else {
+            waypoint = nil
+        }
+        let (inbound, note) = Self.inbound(for: onward, from: caller, snapshot: snapshot)
         self.inbound = inbound
         steps = trace.steps + (note.map { [$0] } ?? [])
+    }
+
+    private static func waypoint(
+        at tunnel: TunnelPlan, from source: WorkloadEntry, snapshot: Snapshot,
+        randomness: inout some RandomNumberGenerator
+    ) -> Waypoint {
+        var trace = Trace.recording
+        let request = WaypointRequest(
+            authority: tunnel.authority, peer: source.identity,
+            source: source.workload.addresses.first { $0.isIPv4 == tunnel.address.address.isIPv4 } ?? .anyIPv4
+        )
+        let verdict = Decision.waypoint(
+            request, at: tunnel.workload,
+            policies: snapshot.attachedPolicySet(of: tunnel.workload.workload), snapshot: snapshot,
+            trace: &trace)
+        switch verdict {
+        case .refuse(let reason): return Waypoint(plan: .refuse(reason), steps: trace.steps)
+        case .serve(let target):
+            let plan = endpoint(
+                of: target, from: tunnel.workload, snapshot: snapshot, randomness: &randomness, trace: &trace)
+            return Waypoint(plan: plan, steps: trace.steps)
+        }
     }
 
     /// - Returns: also a sentence for why there is no inbound side to show, if that needs one.
@@ -54,9 +91,6 @@ struct Explanation {
                 connection, workload: joined.workload, snapshot: snapshot, trace: &trace)
             return (Inbound(plan: verdict, steps: trace.steps), nil)
         case .plain, .refuse: return (nil, nil)
-        }
-        guard tunnel.hop == .workload else {
-            return (nil, "what the waypoint lets through is the waypoint's decision")
         }
         // Who calls as the source is seen to come from its address of the family that is dialled.
         let local = tunnel.address.address
@@ -96,6 +130,13 @@ extension Explanation {
                 json.member("plan", planName)
                 json.member("summary", summary)
                 json.arrayMember("steps", of: steps)
+            }
+            if let waypoint {
+                json.objectMember("waypoint") { json in
+                    json.member("plan", waypoint.planName)
+                    json.member("summary", waypoint.summary)
+                    json.arrayMember("steps", of: waypoint.steps)
+                }
             }
             if let inbound {
                 json.objectMember("inbound") { json in inbound.write(to: &json) }
@@ -147,10 +188,29 @@ extension Explanation {
     }
 
     private var verdict: String {
-        switch (plan, inbound?.plan) {
-        case (.refuse, _), (_, .refuse): "denied"
-        case (.plain, _): "passthrough"
-        case (.tunnel, _), (.sameNode, _): "allowed"
+        switch (plan, waypoint?.plan, inbound?.plan) {
+        case (.refuse, _, _), (_, .refuse, _), (_, _, .refuse): "denied"
+        case (.plain, _, _): "passthrough"
+        case (.tunnel, _, _), (.sameNode, _, _): "allowed"
+        }
+    }
+}
+
+extension Explanation.Waypoint {
+    fileprivate var planName: String {
+        switch plan {
+        case .plain: "plain"
+        case .tunnel, .sameNode: "tunnel"
+        case .refuse: "reject"
+        }
+    }
+
+    fileprivate var summary: String {
+        switch plan {
+        case .plain(let plain): "plain TCP to \(plain.address): the endpoint is not in the mesh"
+        case .tunnel(let tunnel): "tunnel to \(tunnel.address), asking for \(tunnel.authority)"
+        case .sameNode(let joined): "to \(joined.address)"
+        case .refuse(let reason): reason.description
         }
     }
 }

@@ -25,7 +25,7 @@ final class NodeAgent {
     private let discovery: NodeDiscovery
     private let check: NamespaceCheck
     private var captor: CaptorThread?
-    private let memory: NodeMemory
+    private let memory: SavedStateFile
     private let memoryReturn: MemoryReturn
     private let startedAt = WallClock.now()
     private var phase = Phase.running
@@ -54,7 +54,7 @@ final class NodeAgent {
         self.registry = registry
         self.ended = ended
         self.check = check
-        memory = NodeMemory(directory: configuration.memoryDirectory)
+        memory = SavedStateFile(directory: configuration.memoryDirectory)
         memoryReturn = MemoryReturn(loop)
         let settings = ProxySettings(
             connectionsPerPod: configuration.connectionsPerPod,

@@ -20,6 +20,7 @@ final class WaypointAgent {
     let registry: Registry
     private let workers: [WorkerHandle]
     private let discovery: NodeDiscovery
+    private let memory: SavedStateFile
     private let memoryReturn: MemoryReturn
     private let startedAt = WallClock.now()
     private var phase = Phase.running
@@ -30,7 +31,11 @@ final class WaypointAgent {
     private var isListening = false
     private var ended: ((Int32) -> Void)?
     private let logger = Logger(scope: "waypoint")
+    private lazy var saving = CallbackTimer { [unowned self] in save() }
     private lazy var deadline = CallbackTimer { [unowned self] in cutRemaining() }
+
+    /// How long changes are gathered before they are saved.
+    private static let savingDelay = Duration.seconds(2)
 
     /// - Parameter ended: told the exit status when everything has been let go of.
     init(
@@ -42,6 +47,7 @@ final class WaypointAgent {
         self.discovery = discovery
         self.registry = registry
         self.ended = ended
+        memory = SavedStateFile(directory: configuration.memoryDirectory)
         memoryReturn = MemoryReturn(loop)
         let shared = WorkerShared(registry: registry, accessLog: accessLog, configuration)
         var workers: [WorkerHandle] = []
@@ -52,9 +58,17 @@ final class WaypointAgent {
         for worker in workers { worker.perform { [workers] in $0.siblings = workers } }
     }
 
+    /// Goes on from what an earlier run has left, then asks the control component.
     func start() {
         discovery.onSnapshot = { [unowned self] in take($0) }
         discovery.onCertificates = { [unowned self] in take($0) }
+        if let saved = memory.load() {
+            do {
+                try discovery.restore(saved)
+            } catch {
+                logger.warn("the state of an earlier run is of no use", ["error": "\(error)"])
+            }
+        }
         discovery.start()
         memoryReturn.start { [unowned self] in pending.isEmpty }
     }
@@ -75,12 +89,14 @@ final class WaypointAgent {
             for worker in workers { worker.perform { $0.publish(snapshot, own: found) } }
         }
         listenWhenReady()
+        saveSoon()
     }
 
     private func take(_ certificates: [Identity: CertificateState]) {
         self.certificates = certificates
         for worker in workers { worker.perform { $0.publish(certificates) } }
         listenWhenReady()
+        saveSoon()
     }
 
     /// The pod that runs here: the one that is named, or else the one whose address is here.
@@ -97,6 +113,21 @@ final class WaypointAgent {
             snapshot.workload(
                 at: NetworkAddress(network: self.configuration.network, address: address.canonical))
         }.first { $0.workload.namespace == namespace && $0.workload.nativeTunnel }
+    }
+
+    // MARK: Memory
+
+    private func saveSoon() {
+        if !saving.isArmed, phase == .running { loop.schedule(saving, after: Self.savingDelay) }
+    }
+
+    private func save() {
+        do throws(SystemCallError) {
+            try memory.store(discovery.savedState())
+        } catch {
+            logger.limited(
+                .seconds(60), .warn, "cannot save what a restart goes on from", ["error": "\(error)"])
+        }
     }
 
     // MARK: Readiness
@@ -140,6 +171,8 @@ final class WaypointAgent {
         phase = .draining
         logger.info("draining", ["deadline": "\(configuration.drainDeadline)"])
         memoryReturn.stop()
+        loop.cancel(saving)
+        save()
         loop.schedule(deadline, after: configuration.drainDeadline)
         let agent = LoopBound(self)
         let mailbox = loop.mailbox

@@ -145,7 +145,7 @@ public struct WaypointConfiguration: Sendable {
         return discovery
     }
 
-    /// Where a copy of what only root may read is kept, for the user that the waypoint becomes: a directory of its own.
+    /// Where it keeps what a restart goes on from, and copies of what only root may read: a directory of its own on tmpfs.
     var memoryDirectory: String {
         "\(runDirectory)/waypoints/\(namespace)_\(podName.isEmpty ? name : podName)"
     }

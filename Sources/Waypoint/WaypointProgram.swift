@@ -93,14 +93,16 @@ public enum WaypointProgram {
 
     private static func makeDirectories(_ configuration: WaypointConfiguration) throws(SystemCallError) {
         let owned = configuration.memoryDirectory
-        guard Privileges.isRoot else { return }
         for shared in [configuration.runDirectory, parentDirectory(of: owned)] {
             try makeDirectory(shared, mode: 0o755)
-            try changeMode(of: shared, to: 0o755)
+            // Whoever made it first: the user that root becomes has to get through to what is its own.
+            if Privileges.isRoot { try changeMode(of: shared, to: 0o755) }
         }
         for directory in [owned] + [configuration.stateDirectory].compactMap({ $0 }) {
             try makeDirectory(directory, mode: 0o700)
-            try changeOwner(of: directory, uid: configuration.userID, gid: configuration.userID)
+            if Privileges.isRoot {
+                try changeOwner(of: directory, uid: configuration.userID, gid: configuration.userID)
+            }
         }
     }
 

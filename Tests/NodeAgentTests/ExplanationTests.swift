@@ -53,6 +53,40 @@ struct ExplanationTests {
         #expect(denied.contains("\"verdict\": \"denied\"\n}"))
     }
 
+    @Test func `shows a waypoint's part, and who the other end sees`() throws {
+        func through(_ fixture: inout Fixture) {
+            let front = NamespacedName(namespace: "shop", name: "wp.shop.svc.cluster.local")
+            guard var service = fixture.builder.services.first(where: { $0.name == "server" }) else { return }
+            service.waypoint = GatewayAddress(destination: .hostname(front))
+            fixture.builder.insert(service)
+            fixture.builder.insert(
+                Service(
+                    name: "wp", namespace: "shop", hostname: front.name,
+                    ports: [.init(servicePort: 15_008, targetPort: 15_008)]))
+            fixture.builder.insert(
+                Workload(
+                    uid: "c//Pod/shop/wp", name: "wp", namespace: "shop", addresses: [address("10.0.3.1")],
+                    tunnelProtocol: .hbone, serviceAccount: "wp", nativeTunnel: true,
+                    services: [front: [15_008: 15_008]]))
+        }
+        let text = try explain("10.96.0.1:80", through)
+        #expect(text.contains("tunnel to the waypoint at 10.0.3.1:15008, asking for 10.96.0.1:80"))
+        #expect(text.contains("tunnel to 10.0.1.1:15008, asking for 10.0.1.1:8080"))
+        #expect(text.contains("\"verdict\": \"allowed\"\n}"))
+        let alone = try explain("10.96.0.1:80") {
+            through(&$0)
+            $0.allow(only: "wp")
+        }
+        #expect(
+            alone.contains("\"policy\": \"shop/only-wp\"") && alone.contains("\"verdict\": \"allowed\"\n}"))
+        let denied = try explain("10.96.0.1:80") {
+            through(&$0)
+            $0.allow(only: "client")
+        }
+        #expect(denied.contains("allow policies exist, but none allowed"))
+        #expect(denied.contains("\"verdict\": \"denied\"\n}"))
+    }
+
     @Test func `names the policy that allows or that nothing does`() throws {
         let allowed = try explain("10.96.0.1:80") { $0.allow(only: "client") }
         #expect(allowed.contains("\"policy\": \"shop/only-client\""))

@@ -9,6 +9,7 @@ import json
 import re
 import signal
 import socket
+import subprocess
 import sys
 
 import h2.events
@@ -34,7 +35,7 @@ def lab(tmp_path_factory):
         lab.server = lab.pod("shop/server", node="b", labels={"app": "server"})
         lab.plain = lab.pod("shop/plain", node="a", labels={"app": "plain", "istio.io/dataplane-mode": "none"})
         lab.distant = lab.pod("far/distant", node="a", labels={"app": "distant"})
-        lab.ports = {80: 8080, 81: 8081, 82: 8082, 83: 8083, 84: 8084, 85: 8085, 86: 8086, 90: 9080}
+        lab.ports = {80: 8080, 81: 8081, 82: 8082, 83: 8083, 84: 8084, 85: 8085, 86: 8086, 88: 8088}
         lab.vip, lab.vip6 = lab.service("shop/server", {"app": "server"}, lab.ports)
         lab.plain_vip, _ = lab.service("shop/plain", {"app": "plain"}, {80: 8080})
         lab.far_vip, _ = lab.service("far/distant", {"app": "distant"}, {80: 8080})
@@ -144,6 +145,39 @@ def test_what_opts_out_goes_past_it(lab, waypoint):
     assert f"{lab.own_vip}:80" not in waypoint.access_log()
 
 
+def test_a_reader_that_stops_holds_up_nobody_else(lab, waypoint):
+    """Its bytes wait within bounds, where they came from for the most part."""
+    def memory():
+        return max(int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{one.pid}/status").read())[1]) for one in waypoint.daemons)
+
+    before, sent = memory(), 0
+    with lab.alice.connect(lab.vip, 88, timeout=2) as stuck:
+        block = bytes(1 << 20)
+        with pytest.raises(TimeoutError):
+            while sent < 256 << 20:
+                sent += stuck.send(block)
+        assert sent < 256 << 20
+        assert all(lab.alice.echoes(lab.vip, 80) for _ in range(20))
+        assert memory() - before < 32 << 10, "KiB"
+
+
+def test_an_endpoint_that_does_not_answer_is_passed_over(lab, waypoint):
+    """Before the first byte; each of the two gets its share as long as it is there."""
+    vip, _ = lab.service("shop/pair", {"pair": "yes"}, {80: 8080})
+    one = lab.pod("shop/one", node="a", labels={"pair": "yes"})
+    other = lab.pod("shop/other", node="b", labels={"pair": "yes"})
+    one.serve()
+    lab.settle()
+    wait(lambda: lab.alice.echoes(vip, 80), "the service is there")
+    # Nobody listens at the other: its node says 503, and the waypoint asks the one.
+    assert all(lab.alice.echoes(vip, 80) for _ in range(20))
+    program = other.serve()
+    reached = lambda pod: f"dst.addr={pod.ip}:15008 dst.hbone_addr={vip}:80" in waypoint.access_log()
+    wait(lambda: lab.alice.echoes(vip, 80) and reached(one) and reached(other), "both are chosen")
+    program.kill()
+    assert all(lab.alice.echoes(vip, 80) for _ in range(20))
+
+
 # --- who may --------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +200,10 @@ def test_a_policy_of_the_waypoint_admits_whom_it_names(lab, waypoint):
             assert open_before.recv(1) == b"", "what was open is asked about again"
     assert all(lab.alice.echoes(lab.vip, 80) for _ in range(5))
     assert "http status: 401" in lab.nodes["b"].access_log()
+    said = subprocess.run(
+        [warrenlab.BINARIES / "warren", "explain", "shop/bob", f"{lab.vip}:80", "--run-directory", lab.run_directory],
+        capture_output=True, text=True).stdout
+    assert ": denied" in said.splitlines()[0] and "waypoint: reject" in said and "none allowed" in said, said
     # It is the waypoint's, not the server's.
     assert lab.bob.echoes(lab.server.ip, 8080)
 
@@ -275,6 +313,11 @@ def test_an_open_connection_has_until_the_deadline(lab, waypoint):
 def test_it_goes_on_with_what_it_knows_while_control_is_away(lab, waypoint):
     lab.control.stop()
     try:
+        assert all(lab.alice.echoes(lab.vip, 80) for _ in range(5))
+        # Over restarts too, in order and not: state and certificates are on the tmpfs.
+        for daemon, end in zip(waypoint.daemons, (signal.SIGTERM, signal.SIGKILL)):
+            daemon.stop(end)
+        waypoint.start()
         assert all(lab.alice.echoes(lab.vip, 80) for _ in range(5))
     finally:
         lab.start_control()
