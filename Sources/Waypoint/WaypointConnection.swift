@@ -19,7 +19,7 @@ final class WaypointConnection {
     private var request: TunnelRequest?
     /// What was asked for. No name or address is longer, and what a peer sends goes to the log no longer than this.
     private let authority: String
-    private let peer: Identity
+    let peer: Identity
     private let source: SocketAddress
     /// What the client's tunnel may move in a turn of the loop.
     private let share: TurnShare

@@ -87,7 +87,7 @@ public enum WaypointOptions {
         placeholder: "DURATION", help: "The life that is asked for its certificates.")
     static let connectionLimit = Option<Int>.defaulted(
         "connections", to: 100_000, environment: ["WARREN_CONNECTIONS"], placeholder: "N",
-        help: "Connections that it carries at most.")
+        help: "Connections that it carries at most; half of them may be one client's.")
     static let tlsRecords = Option<RecordLayer>.choice(
         "tls-records", default: .own, environment: ["WARREN_TLS_RECORDS"], placeholder: "WHOSE",
         help: "Who seals and opens TLS records behind the handshake: the daemon itself, or libssl.")

@@ -20,6 +20,8 @@ struct WorkerShared: Sendable {
     let configuration: WaypointConfiguration
     /// Connections and tunnels on all workers together.
     let connections, tunnels: Allowance
+    /// Connections that one client's identity may have on one worker: half of what there are, so that it keeps nobody out.
+    let connectionsPerClient: Int
     let refusals: LimitMetrics
 
     /// Tunnels from clients' nodes, handshakes under way included.
@@ -30,6 +32,7 @@ struct WorkerShared: Sendable {
         self.accessLog = accessLog
         self.configuration = configuration
         connections = Allowance(configuration.connections)
+        connectionsPerClient = max(1, configuration.connections / 2 / configuration.workerCount)
         tunnels = Allowance(Self.tunnelLimit)
         refusals = LimitMetrics(registry)
     }
@@ -80,6 +83,8 @@ final class WaypointWorker {
     private var listeners: [Listener] = []
     private var tunnels: [ObjectIdentifier: WaypointTunnel] = [:]
     private var connections: [ObjectIdentifier: WaypointConnection] = [:]
+    /// How many of them each client has.
+    private var clients: [Identity: Int] = [:]
     private lazy var handshakes = HandshakeQueue<WaypointTunnel>(limit: Self.handshakeLimit) {
         !$0.isHandshaking
     }
@@ -211,10 +216,17 @@ final class WaypointWorker {
     // MARK: Connections
 
     func begin(_ connection: WaypointConnection) {
+        let others = clients[connection.peer] ?? 0
+        guard others < shared.connectionsPerClient else {
+            shared.refusals.connections.add()
+            return connection.refuseUncounted(
+                .limitReached("\(shared.connectionsPerClient) connections of this client"))
+        }
         guard shared.connections.take() else {
             shared.refusals.connections.add()
             return connection.refuseUncounted(.limitReached("\(shared.connections.limit) connections"))
         }
+        clients[connection.peer] = others + 1
         connections[ObjectIdentifier(connection)] = connection
         connection.start()
     }
@@ -222,6 +234,8 @@ final class WaypointWorker {
     func ended(_ connection: WaypointConnection) {
         guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
         waiting[ObjectIdentifier(connection)] = nil
+        let others = (clients[connection.peer] ?? 1) - 1
+        clients[connection.peer] = others > 0 ? others : nil
         shared.connections.release()
         checkDrained()
     }

@@ -263,6 +263,24 @@ def test_nobody_else_becomes_the_waypoint(lab, waypoint):
         program.stop()
 
 
+def test_one_client_keeps_no_other_out(lab, waypoint):
+    small = lab.waypoint("shop/small", nodes="b", options=["--workers", "1", "--connections", "8"]).start()
+    vip, _ = lab.service("shop/tight", {"app": "server"}, {80: 8080}, {"istio.io/use-waypoint": "small"})
+    wait(lambda: lab.alice.echoes(vip, 80) and f"{vip}:80" in small.access_log(), "the service is reached through it")
+    held = [lab.alice.connect(vip, 80) for _ in range(4)]
+    for connection in held:
+        connection.sendall(b"1")
+        assert receive(connection, 1) == b"1"
+    assert lab.alice.is_refused(vip, 80)
+    assert lab.bob.echoes(vip, 80)
+    assert "limit reached: 4 connections of this client" in small.access_log()
+    assert re.search(r'warren_limit_refusals_total\{budget="connections"\} [1-9]', warrenlab.ask(small.socket(), "/metrics")[1])
+    for connection in held:
+        connection.close()
+    wait(lambda: lab.alice.echoes(vip, 80), "what was given back can be had again")
+    small.daemons[0].stop()
+
+
 # --- coming and going ---------------------------------------------------------------------------------------------------
 
 

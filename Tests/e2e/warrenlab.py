@@ -386,7 +386,7 @@ class Pod:
 class Waypoint:
     """A Gateway of class istio-waypoint, and for each replica a pod that runs warren-waypoint."""
 
-    def __init__(self, lab, qualified_name, nodes, labels, attach):
+    def __init__(self, lab, qualified_name, nodes, labels, attach, options):
         self.lab = lab
         self.namespace, self.name = qualified_name.split("/")
         self.file = f"gateway-{self.namespace}-{self.name}.yaml"
@@ -404,7 +404,7 @@ class Waypoint:
                 BINARIES / "warren-waypoint", "--name", self.name, "--namespace", self.namespace, "--pod-name", pod.name,
                 "--control", f"{lab.control_ip}:15012", "--ca-root", lab.state / "root-cert.pem",
                 "--token-file", lab.state / "tokens" / f"waypoint-{self.namespace}_{self.name}",
-                "--state", lab.directory / pod.name, "--run-directory", lab.run_directory]) for pod in self.pods]
+                "--state", lab.directory / pod.name, "--run-directory", lab.run_directory, *options]) for pod in self.pods]
 
     identity = property(lambda self: self.pods[0].identity)
 
@@ -505,9 +505,9 @@ class Lab:
             f"apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: {made.account}\n  namespace: {made.namespace}\n")
         return made.write()
 
-    def waypoint(self, qualified_name, nodes="a", labels=None, attach="Same"):
+    def waypoint(self, qualified_name, nodes="a", labels=None, attach="Same", options=()):
         """A waypoint with a replica on each of the nodes; `start` runs it."""
-        return Waypoint(self, qualified_name, nodes, labels or {}, attach)
+        return Waypoint(self, qualified_name, nodes, labels or {}, attach, options)
 
     def outsider(self, name):
         """A machine on the network between the nodes that the mesh knows nothing of; its namespace and addresses."""
