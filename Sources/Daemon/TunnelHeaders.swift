@@ -39,8 +39,18 @@ package enum TunnelHeaders {
         return nil
     }
 
+    /// As below, made for the generator that every connection uses: from another module the one for any generator asks it through
+    /// a table for each number, which was 5 % of a connection's instructions.
+    package static func traceparent(randomness: inout WorkerRandomness) -> String {
+        makeTraceparent(&randomness)
+    }
+
     /// A new trace context (W3C Trace Context §3.2): sampled off, for lines of two nodes to be found together.
     package static func traceparent(randomness: inout some RandomNumberGenerator) -> String {
+        makeTraceparent(&randomness)
+    }
+
+    private static func makeTraceparent(_ randomness: inout some RandomNumberGenerator) -> String {
         var numbers: [3 of UInt64] = [0, 0, 0]
         for index in numbers.indices { numbers[index] = UInt64.random(in: 1 ... .max, using: &randomness) }
         return unsafe String(unsafeUninitializedCapacity: 55) { text in

@@ -163,9 +163,9 @@ def test_a_reader_that_stops_holds_up_nobody_else(lab, waypoint):
 
 def test_an_endpoint_that_does_not_answer_is_passed_over(lab, waypoint):
     """Before the first byte; each of the two gets its share as long as it is there."""
-    vip, _ = lab.service("shop/pair", {"pair": "yes"}, {80: 8080})
-    one = lab.pod("shop/one", node="a", labels={"pair": "yes"})
-    other = lab.pod("shop/other", node="b", labels={"pair": "yes"})
+    vip, _ = lab.service("shop/pair", {"app": "pair"}, {80: 8080})
+    one = lab.pod("shop/one", node="a", labels={"app": "pair"})
+    other = lab.pod("shop/other", node="b", labels={"app": "pair"})
     one.serve()
     lab.settle()
     wait(lambda: lab.alice.echoes(vip, 80), "the service is there")
