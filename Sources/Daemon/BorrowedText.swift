@@ -25,6 +25,11 @@ package struct BorrowedText {
         }
     }
 
+    /// Whether there is anything to use: no other user may read later what root could not.
+    package var isMissing: Bool {
+        if case .file = source { contents == nil } else { false }
+    }
+
     /// What to use from now on: the file itself when it can still be read, and will be read again when it is
     /// replaced; else a copy of the daemon's own.
     ///

@@ -42,6 +42,11 @@ public enum WaypointProgram {
             configuration.logFilter, configuration.logFormat, to: try OutputFile.standardError())
         defer { LogSystem.shared.flush() }
         let logger = Logger(scope: "waypoint")
+        if case .file(let path)? = configuration.token, token?.isMissing == true {
+            logger.warn(
+                "the token file cannot be read; without a certificate from an earlier start the waypoint cannot join",
+                ["file": path])
+        }
         let accessLog = try AccessLog(configuration.accessLog, configuration.accessFormat)
         defer { accessLog.close() }
         declareMetrics(configuration, accessLog, descriptorLimit: descriptorLimit)

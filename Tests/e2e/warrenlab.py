@@ -412,6 +412,8 @@ class Waypoint:
         return self.lab.run_directory / f"{self.namespace}_{self.pods[index].name}.sock"
 
     def start(self):
+        token = self.lab.state / "tokens" / f"waypoint-{self.namespace}_{self.name}"
+        wait(token.exists, "control has heard of the waypoint")
         for index, daemon in enumerate(self.daemons):
             if not daemon.is_running:
                 daemon.start()
