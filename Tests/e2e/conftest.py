@@ -11,7 +11,8 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # What a module needs when it is not both daemons, each in namespaces of its own.
 PROGRAMS = {"test_lab": (), "test_pycontrol": (), "test_control_wire": ("warren-control",), **dict.fromkeys(
-    ("test_node_under_pycontrol", "test_node_certificates", "test_node_bearer"), ("warren-node",))}
+    ("test_node_under_pycontrol", "test_node_certificates", "test_node_bearer"), ("warren-node",)), **dict.fromkeys(
+    ("test_waypoint", "test_waypoint_up"), ("warren-node", "warren-control", "warren-waypoint", "warren"))}
 ROOTLESS = {"test_pycontrol", "test_control_wire"}
 
 
