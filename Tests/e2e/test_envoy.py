@@ -1,6 +1,7 @@
 """Envoy on the other end of the tunnel, as client and as server, with certificates of the same mesh.
 
       outsider "envoy" ── 127.0.0.1:9000 ─▶ Envoy ══ HBONE ══▶ warren-node ─▶ pod shop/server :8080
+      outsider "envoy" ── 127.0.0.1:9000 ─▶ Envoy ══ HBONE ══▶ warren-waypoint ══ HBONE ══▶ warren-node ─▶ pod shop/server
       pod shop/client ─▶ warren-node ══ HBONE ══▶ Envoy :15008 ─▶ 127.0.0.1:8080 in pod shop/envoy
 """
 
@@ -88,10 +89,10 @@ def envoy_client(lab, ca):
     """Starts an Envoy that tunnels 127.0.0.1:9000 to a destination of the pod; ends it with the test."""
     started = []
 
-    def start(uri, destination=f"{lab.server.ip}:8080", expected=spiffe("shop", "server")):
+    def start(uri, destination=f"{lab.server.ip}:8080", expected=spiffe("shop", "server"), at=lab.server.ip):
         name = f"envoy-client-{len(list(lab.files.iterdir()))}"
         tunnel = cluster(
-            "tunnel", lab.server.ip, 15008,
+            "tunnel", at, 15008,
             typed_extension_protocol_options={HTTP_OPTIONS: {"@type": f"type.googleapis.com/{HTTP_OPTIONS}", **H2}},
             transport_socket={"name": "tls", "typed_config": {
                 "@type": TYPE + "transport_sockets.tls.v3.UpstreamTlsContext",
@@ -135,6 +136,49 @@ def test_envoy_moves_bulk_through_us(lab, envoy_client):
             connection.sendall(chunk)
         connection.shutdown(socket.SHUT_WR)
         assert warrenlab.receive_all(connection).decode() == warrenlab.digest(50_000_000)
+
+
+@pytest.fixture(scope="module")
+def waypoint(lab):
+    """Ours, and the address of a service that uses it."""
+    if warrenlab.missing_programs("warren-waypoint"):
+        pytest.skip("needs warren-waypoint")
+    made = lab.waypoint("shop/wp", nodes="b")
+    made.vip, _ = lab.service("shop/behind", {"app": "server"}, {80: 8080, 81: 8081}, {"istio.io/use-waypoint": "wp"})
+    made.start()
+    wait(lambda: "shop/behind.shop.svc.cluster.local" in made.status()["services"], "the waypoint serves it")
+    yield made
+    made.daemons[0].stop()
+
+
+@pytest.mark.parametrize("name", (None, "behind.shop.svc.cluster.local"))
+def test_envoy_goes_through_our_waypoint(lab, envoy_client, waypoint, name):
+    envoy_client(
+        spiffe("shop", "envoy"), f"{name or waypoint.vip}:80", spiffe("shop", "wp"), at=waypoint.pods[0].ip)
+    for _ in range(20):
+        assert through_envoy(lab) == b"through envoy"
+    wait(lambda: f'src.identity="{spiffe("shop", "envoy")}"' in waypoint.access_log(), "the waypoint has seen who it is")
+    wait(lambda: f'src.identity="{spiffe("shop", "wp")}"' in lab.nodes["a"].access_log(), "the server's node sees the waypoint")
+
+
+def test_envoy_is_refused_what_our_waypoint_does_not_serve(lab, envoy_client, waypoint):
+    envoy_client(
+        spiffe("shop", "envoy"), f"{lab.server.ip}:8080", spiffe("shop", "wp"), at=waypoint.pods[0].ip)
+    assert through_envoy(lab) == b""
+    wait(lambda: f"{lab.server.ip}:8080 is not served by this waypoint" in waypoint.access_log(), "the reason is in the log")
+
+
+def test_envoy_moves_bulk_through_our_waypoint(lab, envoy_client, waypoint):
+    envoy_client(
+        spiffe("shop", "envoy"), f"{waypoint.vip}:81", spiffe("shop", "wp"), at=waypoint.pods[0].ip)
+    count = 20_000_000
+    with lab.peer.inside():
+        connection = socket.create_connection(("127.0.0.1", 9000), timeout=30)
+    with connection:
+        for chunk in warrenlab.chunks(count):
+            connection.sendall(chunk)
+        connection.shutdown(socket.SHUT_WR)
+        assert warrenlab.receive_all(connection).decode() == warrenlab.digest(count)
 
 
 def test_we_verify_envoys_identity(lab, envoy_client):
