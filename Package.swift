@@ -88,7 +88,7 @@ let package = Package(
         library(
             "Waypoint", "Address", "Linux", "Log", "Metrics", "Options", "EventLoop", "TLS", "HTTP1", "HTTP2",
             "Transport",
-            "Tunnel", "Decision", "Discovery", "Telemetry", "Daemon", "Mesh"),
+            "Tunnel", "Decision", "Discovery", "Telemetry", "Daemon", "Mesh", "Routing", "L7"),
         library("Documents", "CYAML", "CJansson", "Encodings"),
         library("Manifests", "Documents", "Address", "Routing"),
         library("Compiler", "Manifests", "Documents", "Address", "Mesh", "Routing"),

@@ -7,6 +7,35 @@ struct ChosenEndpoint {
     let port: UInt16
 }
 
+/// An endpoint of a service, for whoever chooses among them itself.
+public struct EndpointCandidate: Sendable {
+    public let workload: WorkloadEntry
+    /// Of the application.
+    public let address: SocketAddress
+    /// Its capacity: endpoints get connections in proportion.
+    public let weight: UInt32
+}
+
+/// The endpoints of a service's port that its locality rules leave to a waypoint, in its own network.
+///
+/// - Parameter isIPv4: the family that is preferred where an endpoint has both.
+public func candidates(
+    of service: ServiceEntry, port: UInt16, from waypoint: WorkloadEntry, isIPv4: Bool
+) -> [EndpointCandidate] {
+    var trace = Trace.off
+    let found = candidates(of: service, port: port, from: waypoint.workload, without: [], trace: &trace)
+    return found.compactMap { chosen in
+        let workload = chosen.endpoint.workload
+        guard workload.workload.network == waypoint.workload.network,
+            let address = chooseAddress(
+                of: workload.workload, family: isIPv4, families: service.service.ipFamilies)
+        else { return nil }
+        return EndpointCandidate(
+            workload: workload, address: SocketAddress(address, chosen.port),
+            weight: workload.workload.capacity)
+    }
+}
+
 /// Picks among a service's endpoints by locality, then at random by capacity (ztunnel.md §1.5).
 ///
 /// - Parameter failed: uids of workloads that are passed over.
@@ -14,6 +43,22 @@ func chooseEndpoint(
     of service: ServiceEntry, port: UInt16, from source: Workload, without failed: Set<String>,
     randomness: inout some RandomNumberGenerator, trace: inout Trace
 ) -> ChosenEndpoint? {
+    let candidates = candidates(of: service, port: port, from: source, without: failed, trace: &trace)
+    let total = candidates.reduce(UInt64(0)) { $0 + UInt64($1.endpoint.workload.workload.capacity) }
+    guard total > 0 else { return nil }
+    var left = UInt64.random(in: 0..<total, using: &randomness)
+    for candidate in candidates {
+        let weight = UInt64(candidate.endpoint.workload.workload.capacity)
+        if left < weight { return candidate }
+        left -= weight
+    }
+    return nil
+}
+
+private func candidates(
+    of service: ServiceEntry, port: UInt16, from source: Workload, without failed: Set<String>,
+    trace: inout Trace
+) -> [ChosenEndpoint] {
     var candidates: [(chosen: ChosenEndpoint, locality: LocalityRank)] = []
     let preferences = service.service.loadBalancing.routingPreference
     for endpoint in service.endpoints {
@@ -35,15 +80,7 @@ func chooseEndpoint(
     case .unspecified, .passthrough:
         break
     }
-    let total = candidates.reduce(UInt64(0)) { $0 + UInt64($1.chosen.endpoint.workload.workload.capacity) }
-    guard total > 0 else { return nil }
-    var left = UInt64.random(in: 0..<total, using: &randomness)
-    for candidate in candidates {
-        let weight = UInt64(candidate.chosen.endpoint.workload.workload.capacity)
-        if left < weight { return candidate.chosen }
-        left -= weight
-    }
-    return nil
+    return candidates.map(\.chosen)
 }
 
 private func targetPort(of servicePort: UInt16, in service: ServiceEntry, endpoint: Endpoint) -> UInt16? {

@@ -159,6 +159,18 @@ public func endpoint(
     }
 }
 
+/// How a waypoint reaches an endpoint that it has chosen itself.
+///
+/// - Returns: never a tunnel to a waypoint.
+public func way(
+    to workload: WorkloadEntry, at address: SocketAddress, of service: ServiceEntry?,
+    from waypoint: WorkloadEntry, trace: inout Trace
+) -> OutboundPlan {
+    checked(
+        direct(workload, at: address, service: service, isFromWaypoint: true, trace: &trace), waypoint, &trace
+    )
+}
+
 /// Whether what is called names this waypoint, by whichever way.
 private func serves(
     _ waypoint: WorkloadEntry, _ kind: WaypointTarget.Kind, snapshot: Snapshot

@@ -3,8 +3,10 @@ import Daemon
 import Decision
 import EventLoop
 import HTTP2
+import L7
 import Linux
 import Mesh
+import Routing
 import TLS
 import Telemetry
 import Transport
@@ -17,6 +19,10 @@ final class WaypointConnection {
     private unowned let worker: WaypointWorker
     /// Until it is answered.
     private var request: TunnelRequest?
+    /// The client's bytes, from where somebody began to look for requests in them.
+    private var client: ClientChannel?
+    /// Somebody reads requests from it, and tells of each.
+    private var carriesRequests = false
     /// What was asked for. No name or address is longer, and what a peer sends goes to the log no longer than this.
     private let authority: String
     let peer: Identity
@@ -78,9 +84,7 @@ final class WaypointConnection {
             WaypointRequest(authority: authority, peer: peer, source: source.address), at: own,
             policies: worker.policies, snapshot: worker.snapshot, trace: &trace)
         switch verdict {
-        case .refuse(.notServed):
-            worker.wait(self)
-            if !patience.isArmed { worker.loop.schedule(patience, after: Self.serviceWait) }
+        case .refuse(.notServed): waitForService()
         case .refuse(let reason):
             end(reason)
         case .serve(let target):
@@ -92,10 +96,45 @@ final class WaypointConnection {
         }
     }
 
-    /// The one place where what is spoken decides who goes on with the connection. Without anything that reads requests it is
-    /// bytes, whatever the port's protocol.
+    /// The one place where what is spoken decides who goes on with the connection.
     private func serve(_ target: WaypointTarget) {
-        tryNext(target, after: nil)
+        guard let service = target.service, target.appProtocol != .tcp, target.appProtocol != .tls else {
+            return tryNext(target, after: nil)
+        }
+        guard let proxy = worker.proxy(for: service.service.key) else {
+            // The service is known, and what is to be done with its requests is not yet.
+            self.target = nil
+            return waitForService()
+        }
+        guard proxy.readsRequests(port: target.port) else { return tryNext(target, after: nil) }
+        guard let stream = accept() else { return end(.resetByClient) }
+        let client = ClientChannel(stream) { [unowned self] in clientEnded($0) }
+        client.onBytes = { [unowned self] in
+            carriesRequests = false
+            tryNext(target, after: nil)
+        }
+        self.client = client
+        carriesRequests = true
+        let origin = RequestOrigin(port: target.port, namespace: peer.namespace)
+        proxy.serve(
+            client, from: ClientContext(address: source, identity: peer.uri, origin: origin),
+            port: target.port)
+    }
+
+    /// The client's connection is over, whoever read it.
+    private func clientEnded(_ reason: ByteChannelClose) {
+        // A relay has its own word about the end.
+        guard relay == nil else { return }
+        switch reason {
+        case .finished, .declined, .local: end(carriesRequests ? .completed : .resetByClient)
+        case .reset: end(.resetByClient)
+        case .failed(let text): end(.failed(text))
+        }
+    }
+
+    private func waitForService() {
+        worker.wait(self)
+        if !patience.isArmed { worker.loop.schedule(patience, after: Self.serviceWait) }
     }
 
     /// Asks the present policies about an open connection, and ends it if they would not let it in.
@@ -217,7 +256,7 @@ final class WaypointConnection {
     }
 
     private func relay(to server: TunnelStream) {
-        guard let client = accept() else {
+        guard let client: any ByteChannel = client ?? accept() else {
             server.reset(.cancel)
             return end(.resetByClient)
         }
@@ -227,6 +266,13 @@ final class WaypointConnection {
     }
 
     private func relay(to server: consuming Socket) {
+        if let client {
+            let relay = ChannelRelay(
+                loop: worker.loop, client: client,
+                server: SocketChannel(loop: worker.loop, server, share: share))
+            carry(relay)
+            return relay.start()
+        }
         guard let client = accept() else {
             server.reset()
             return end(.resetByClient)
@@ -249,8 +295,10 @@ final class WaypointConnection {
 
     /// Ends it for a reason of ours.
     func cut(_ reason: CloseReason) {
-        guard let relay else { return end(reason) }
-        relay.cut(reason)
+        if let relay { return relay.cut(reason) }
+        let client = self.client
+        end(reason)
+        client?.abort(reason)
     }
 
     private func end(_ reason: CloseReason) {
@@ -260,11 +308,15 @@ final class WaypointConnection {
         release(reason)
         account()
         relay = nil
+        client = nil
         record.reason = reason
         record.duration = worker.loop.now - began
-        open()
-        meter.take()?.close(reason)
-        worker.log(record)
+        // Of requests each has had its own line.
+        if !carriesRequests || reason.isError {
+            open()
+            meter.take()?.close(reason)
+            worker.log(record)
+        }
         worker.ended(self)
     }
 
@@ -294,7 +346,11 @@ final class WaypointConnection {
     }
 
     func account() {
-        guard let relay else { return }
+        guard let relay else {
+            record.bytesFromClient = client?.bytesReceived ?? 0
+            record.bytesToClient = client?.bytesSent ?? 0
+            return
+        }
         record.bytesFromClient = relay.bytesFromClient
         record.bytesToClient = relay.bytesToClient
         meter?.count(fromClient: relay.bytesFromClient, toClient: relay.bytesToClient)

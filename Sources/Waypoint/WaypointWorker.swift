@@ -4,10 +4,12 @@ import Decision
 import Discovery
 import EventLoop
 import Glibc
+import L7
 import Linux
 import Log
 import Mesh
 import Metrics
+import Routing
 import Synchronization
 import Telemetry
 import Transport
@@ -89,6 +91,10 @@ final class WaypointWorker {
         !$0.isHandshaking
     }
     private var waiting: [ObjectIdentifier: WaypointConnection] = [:]
+    /// What is to be done with the requests to each service, as far as that has arrived.
+    private var compiled: [NamespacedName: CompiledWaypointService] = [:]
+    private var proxies: [NamespacedName: ServiceProxy] = [:]
+    private(set) lazy var connector = EndpointConnector(self)
     private var drained: (() -> Void)?
     private let logger = Logger(scope: "waypoint.worker")
     private lazy var accounting = CallbackTimer { [unowned self] in account() }
@@ -131,8 +137,31 @@ final class WaypointWorker {
             policies = snapshot.attachedPolicySet(of: own.workload)
             for connection in connections.values { connection.recheck() }
         }
+        for proxy in proxies.values { proxy.refreshEndpoints() }
         metrics.forgetSeries()
         for connection in waiting.values { connection.proceed() }
+    }
+
+    func publish(_ services: [NamespacedName: CompiledWaypointService]) {
+        compiled = services
+        for (key, proxy) in proxies {
+            if let service = services[key] {
+                if service !== proxy.compiled { proxy.update(service) }
+            } else {
+                proxy.close()
+                proxies[key] = nil
+            }
+        }
+        for connection in waiting.values { connection.proceed() }
+    }
+
+    /// Nil before it is known what to do with requests to the service.
+    func proxy(for key: NamespacedName) -> ServiceProxy? {
+        if let known = proxies[key] { return known }
+        guard let service = compiled[key] else { return nil }
+        let made = ServiceProxy(self, service)
+        proxies[key] = made
+        return made
     }
 
     func publish(_ certificates: [Identity: CertificateState]) {
@@ -257,6 +286,7 @@ final class WaypointWorker {
         for listener in listeners { listener.close() }
         listeners = []
         for tunnel in tunnels.values { tunnel.drain() }
+        for proxy in proxies.values { proxy.drain() }
         checkDrained()
     }
 

@@ -1,0 +1,169 @@
+import Decision
+import L7
+import Mesh
+import Routing
+import Tunnel
+
+/// Everything that one worker has for the requests to one service: its ports, and the services that their routes lead to.
+final class ServiceProxy: UpstreamResolver {
+    private unowned let worker: WaypointWorker
+    private(set) var compiled: CompiledWaypointService
+    private var ports: [UInt16: HTTPService] = [:]
+    private var upstreams: [Destination: Entry] = [:]
+    /// The service is served no longer; requests under way end.
+    private var isClosed = false
+
+    private struct Entry {
+        let upstream: Upstream
+        let policy: TrafficPolicy
+    }
+
+    init(_ worker: WaypointWorker, _ compiled: CompiledWaypointService) {
+        self.worker = worker
+        self.compiled = compiled
+    }
+
+    /// Whether the connections to a port are looked into.
+    func readsRequests(port: UInt16) -> Bool { compiled.table(port: port) != nil }
+
+    /// Takes a client's connection.
+    func serve(_ channel: ClientChannel, from client: ClientContext, port: UInt16) {
+        guard let service = service(port) else { return channel.abort(.notServed("port \(port)")) }
+        service.serve(channel, from: client)
+    }
+
+    private func service(_ port: UInt16) -> HTTPService? {
+        if let known = ports[port] { return known }
+        guard let routes = compiled.table(port: port), let described = compiled.service.ports[port] else {
+            return nil
+        }
+        let made = HTTPService(
+            loop: worker.loop, port: described.appProtocol == .unknown ? .unknown : .http, routes: routes,
+            resolver: self, random: { [unowned worker] in worker.randomness.next() })
+        made.onBytes = { channel, _, early in
+            guard let client = channel as? ClientChannel else { return channel.close() }
+            client.continueAsBytes(early: early)
+        }
+        ports[port] = made
+        return made
+    }
+
+    // MARK: Changes
+
+    /// Requests that begin from here on follow these routes; those under way end by the ones that they began with.
+    func update(_ new: CompiledWaypointService) {
+        compiled = new
+        for (port, service) in ports {
+            if let routes = new.table(port: port) { service.routes = routes } else { retire(port) }
+        }
+        for (destination, entry) in upstreams where new.traffic(to: destination) != entry.policy {
+            entry.upstream.close()
+            upstreams[destination] = nil
+        }
+        refreshEndpoints()
+    }
+
+    private func retire(_ port: UInt16) {
+        guard let service = ports.removeValue(forKey: port) else { return }
+        // Its connections keep it until they end.
+        service.drain()
+    }
+
+    func refreshEndpoints() {
+        for (destination, entry) in upstreams {
+            guard let endpoints = endpoints(of: destination) else {
+                entry.upstream.close()
+                upstreams[destination] = nil
+                continue
+            }
+            entry.upstream.update(endpoints)
+        }
+    }
+
+    /// Every connection ends with the request under way.
+    func drain() {
+        for service in ports.values { service.drain() }
+    }
+
+    func close() {
+        isClosed = true
+        for port in Array(ports.keys) { retire(port) }
+        for entry in upstreams.values { entry.upstream.close() }
+        upstreams = [:]
+    }
+
+    // MARK: Where requests go
+
+    func upstream(for destination: Destination) -> Upstream? {
+        if let known = upstreams[destination] { return known.upstream }
+        guard !isClosed else { return nil }
+        guard let policy = compiled.traffic(to: destination), let endpoints = endpoints(of: destination)
+        else { return nil }
+        // Sent without the TLS that was asked for, the request would be readable by whoever it was to be hidden from.
+        guard policy.tls == nil else { return nil }
+        let made = Upstream(
+            loop: worker.loop, destination, configuration(of: policy, destination),
+            connector: worker.connector)
+        made.update(endpoints)
+        upstreams[destination] = Entry(upstream: made, policy: policy)
+        return made
+    }
+
+    private func entry(of destination: Destination) -> (service: ServiceEntry, port: UInt16)? {
+        guard let policy = compiled.service.destinations[destination.host],
+            let service = worker.snapshot.service(policy.service)
+        else { return nil }
+        let known = service.service.ports.map(\.servicePort)
+        if let port = destination.port { return known.contains(port) ? (service, port) : nil }
+        return known.count == 1 ? (service, known[0]) : nil
+    }
+
+    /// Nil where there is no such service, port or subset.
+    private func endpoints(of destination: Destination) -> [UpstreamEndpoint]? {
+        guard let own = worker.own, let (service, port) = entry(of: destination) else { return nil }
+        var found = candidates(of: service, port: port, from: own, isIPv4: own.prefersIPv4)
+        if let subset = destination.subset {
+            guard let named = compiled.service.destinations[destination.host]?.subsets[subset] else {
+                return nil
+            }
+            found.removeAll { !named.endpoints.contains($0.workload.workload.uid) }
+        }
+        return found.map {
+            UpstreamEndpoint(id: $0.workload.workload.uid, address: $0.address, weight: $0.weight)
+        }
+    }
+
+    private func configuration(of policy: TrafficPolicy, _ destination: Destination) -> Upstream.Configuration
+    {
+        var configuration = Upstream.Configuration()
+        let pool = policy.connectionPool
+        configuration.connectTimeout = pool.connectTimeout
+        configuration.idleTimeout = pool.httpIdleTimeout == .zero ? .seconds(86_400) : pool.httpIdleTimeout
+        configuration.requestsPerConnection = pool.maxRequestsPerConnection ?? 0
+        if let limit = pool.maxRequests { configuration.requestLimit = limit }
+        if let limit = pool.maxPendingRequests { configuration.pendingLimit = limit }
+        if let limit = pool.maxConcurrentStreams { configuration.http2.maxConcurrentStreams = limit }
+        switch policy.loadBalancing.method {
+        case .roundRobin: configuration.balancing = .roundRobin
+        case .random: configuration.balancing = .random
+        case .leastRequest, .passthrough, .peakEWMA, .hash: configuration.balancing = .leastRequest
+        }
+        configuration.speaksHTTP2 = speaksHTTP2(pool, destination)
+        return configuration
+    }
+
+    /// What the destination's port is for; where nobody says, what the client speaks.
+    private func speaksHTTP2(_ pool: ConnectionPool, _ destination: Destination) -> Bool? {
+        if pool.usesClientProtocol { return nil }
+        guard let (service, port) = entry(of: destination) else { return nil }
+        switch service.service.ports.first(where: { $0.servicePort == port })?.appProtocol {
+        case .http2?, .grpc?: return true
+        case .http11?: return pool.h2Upgrade == .always
+        default: return pool.h2Upgrade == .always ? true : nil
+        }
+    }
+}
+
+extension WorkloadEntry {
+    var prefersIPv4: Bool { workload.addresses.first?.isIPv4 ?? true }
+}
