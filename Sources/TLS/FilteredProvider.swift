@@ -13,8 +13,8 @@ struct FilteredProvider: @unchecked Sendable {
     static let shared = FilteredProvider()
 
     let source: OpaquePointer?
-    /// Whether the derivations of TLS 1.3 are ours, and tell their secrets.
-    var tellsSecrets: Bool { unsafe source != nil }
+    /// Whether the derivations of TLS 1.3 are ours, and tell their secrets: only in a context that has this provider.
+    var tellsSecrets: Bool { unsafe Library.shared.context != nil }
     /// nil: libcrypto's own is passed on.
     let fastAES: FastAES?
     let dispatch: UnsafeMutablePointer<OSSL_DISPATCH>
