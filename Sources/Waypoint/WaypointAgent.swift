@@ -6,6 +6,7 @@ import Linux
 import Log
 import Mesh
 import Metrics
+import Routing
 import TLS
 import Telemetry
 
@@ -61,6 +62,7 @@ final class WaypointAgent {
     /// Goes on from what an earlier run has left, then asks the control component.
     func start() {
         discovery.onSnapshot = { [unowned self] in take($0) }
+        discovery.onWaypointServices = { [unowned self] in take($0) }
         discovery.onCertificates = { [unowned self] in take($0) }
         if let saved = memory.load() {
             do {
@@ -90,6 +92,10 @@ final class WaypointAgent {
         }
         listenWhenReady()
         saveSoon()
+    }
+
+    private func take(_ services: [NamespacedName: CompiledWaypointService]) {
+        for worker in workers { worker.perform { $0.publish(services) } }
     }
 
     private func take(_ certificates: [Identity: CertificateState]) {

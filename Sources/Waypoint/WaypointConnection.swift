@@ -108,8 +108,9 @@ final class WaypointConnection {
         }
         guard proxy.readsRequests(port: target.port) else { return tryNext(target, after: nil) }
         guard let stream = accept() else { return end(.resetByClient) }
-        let client = ClientChannel(stream) { [unowned self] in clientEnded($0) }
-        client.onBytes = { [unowned self] in
+        let client = ClientChannel(stream) { [weak self] in self?.clientEnded($0) }
+        client.onBytes = { [weak self] in
+            guard let self else { return }
             carriesRequests = false
             tryNext(target, after: nil)
         }

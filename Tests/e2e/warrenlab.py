@@ -526,8 +526,8 @@ class Lab:
         netns.addresses = (f"10.98.0.{host}", f"fd98::{host:x}")
         return netns
 
-    def service(self, qualified_name, selector, ports, labels=None):
-        """A Service; its IPv4 and IPv6 address."""
+    def service(self, qualified_name, selector, ports, labels=None, protocol="port"):
+        """A Service; its IPv4 and IPv6 address. What its ports' names begin with says what they are for."""
         namespace, name = qualified_name.split("/")
         number = next(self._vips)
         vip, vip6 = f"10.98.200.{number}", f"fd98:0:0:c8::{number:x}"
@@ -538,7 +538,7 @@ class Lab:
             f"  clusterIP: {vip}\n  clusterIPs:\n  - {vip}\n  - \"{vip6}\"\n  ipFamilyPolicy: PreferDualStack\n"
             "  selector:\n" + "".join(f"    {key}: {value}\n" for key, value in selector.items())
             + "  ports:\n" + "".join(
-                f"  - name: port-{port}\n    port: {port}\n    targetPort: {target}\n" for port, target in ports.items()))
+                f"  - name: {protocol}-{port}\n    port: {port}\n    targetPort: {target}\n" for port, target in ports.items()))
         return vip, vip6
 
     # Life.
