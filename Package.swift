@@ -155,6 +155,9 @@ let package = Package(
             path: "Tests/Support/routing-interop",
             swiftSettings: swift),
         .executableTarget(
+            name: "telemetry-interop", dependencies: ["Telemetry", "Address", "Linux", "Documents"],
+            path: "Tests/Support/telemetry-interop", swiftSettings: swift),
+        .executableTarget(
             name: "grpc-interop",
             dependencies: ["Address", "Linux", "EventLoop", "TLS", "HTTP2", "Transport", "GRPC"],
             path: "Tests/Support/grpc-interop", swiftSettings: swift),

@@ -16,7 +16,7 @@ public enum AccessFormat: String, Sendable, CaseIterable {
 /// Every value that is not an address or a number of ours is quoted and escaped.
 public struct AccessLineFormatter: Sendable {
     private let format: AccessFormat
-    private var clock = Timestamp()
+    private var clock = Timestamp(fractionDigits: 6)
 
     public init(_ format: AccessFormat) {
         self.format = format
@@ -139,15 +139,7 @@ private struct TextFields: FieldSink {
 
     mutating func address(_ name: String, _ value: SocketAddress) {
         key(name)
-        guard let number = value.address.ipv4 else {
-            bytes.append(utf8: value.description)
-            return
-        }
-        for shift in stride(from: UInt32(24), through: 0, by: -8) {
-            appendDecimal(UInt64(number >> shift & 255), to: &bytes)
-            bytes.append(UInt8(ascii: shift > 0 ? "." : ":"))
-        }
-        appendDecimal(UInt64(value.port), to: &bytes)
+        appendAddress(value, to: &bytes)
     }
 
     mutating func quoted(_ name: String, _ value: String) {
@@ -194,24 +186,4 @@ extension JSONWriter: FieldSink {
     }
     fileprivate mutating func milliseconds(_ name: String, _ value: UInt64) { member(name, "\(value)ms") }
     fileprivate mutating func number(_ name: String, _ value: UInt64) { member(name, value) }
-}
-
-/// RFC 3339 times of a clock that mostly stays within one second, whose text is then kept.
-private struct Timestamp: Sendable {
-    private var second: Int64?
-    private var text: [UInt8] = []
-
-    mutating func text(of time: WallClock) -> [UInt8] {
-        if second != time.seconds {
-            second = time.seconds
-            text = Array(WallClock(seconds: time.seconds).rfc3339.utf8)
-        }
-        // `…T03:04:05.678901Z`: the six digits before the last byte.
-        var rest = UInt64(max(0, time.nanoseconds)) / 1_000
-        for index in stride(from: text.count - 2, through: text.count - 7, by: -1) {
-            text[index] = UInt8(ascii: "0") + UInt8(rest % 10)
-            rest /= 10
-        }
-        return text
-    }
 }

@@ -1,3 +1,5 @@
+import Address
+
 /// Appends `text` between double quotes so that it can neither end its value nor its line, in JSON's escapes
 /// (RFC 8259 §7).
 ///
@@ -84,4 +86,17 @@ func appendDecimal(_ number: UInt64, to bytes: inout [UInt8]) {
         rest /= 10
     } while rest > 0
     for index in first..<digits.count { bytes.append(digits[index]) }
+}
+
+/// Appends `10.0.0.1:80` or `[::1]:80`, the first without building a string.
+func appendAddress(_ value: SocketAddress, to bytes: inout [UInt8]) {
+    guard let number = value.address.ipv4 else {
+        bytes.append(utf8: value.description)
+        return
+    }
+    for shift in stride(from: UInt32(24), through: 0, by: -8) {
+        appendDecimal(UInt64(number >> shift & 255), to: &bytes)
+        bytes.append(UInt8(ascii: shift > 0 ? "." : ":"))
+    }
+    appendDecimal(UInt64(value.port), to: &bytes)
 }
