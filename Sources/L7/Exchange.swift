@@ -59,9 +59,10 @@ final class Exchange: MessageStreamDelegate {
     private var bytesReceived: UInt64 = 0
     private var bytesSent: UInt64 = 0
 
-    private lazy var timeout = CallbackTimer { [weak self] in self?.timedOut() }
-    private lazy var tryTimeout = CallbackTimer { [weak self] in self?.tryTimedOut() }
-    private lazy var pause = CallbackTimer { [weak self] in self?.paused() }
+    // Made when they are needed: most requests need the last one alone.
+    private var timeout: LoopTimer?
+    private var tryTimeout: LoopTimer?
+    private var pause: LoopTimer?
     private lazy var idle = CallbackTimer { [weak self] in self?.idled() }
     private var onPause: (() -> Void)?
 
@@ -103,6 +104,7 @@ final class Exchange: MessageStreamDelegate {
         if let path = head.bytes(of: ":path"), let normal = normalizedPath(path) {
             received.set(":path", bytes: normal)
         }
+        // `x-forwarded-for` stays as it came: the client is the workload itself, and who was before it only it can say. So does Istio's waypoint.
         if !received.contains("x-request-id") {
             received.append("x-request-id", RequestID.make(service.random))
         }
@@ -174,7 +176,7 @@ final class Exchange: MessageStreamDelegate {
 
     private func wait(_ duration: Duration, _ body: @escaping () -> Void) {
         onPause = body
-        service.loop.schedule(pause, after: duration)
+        pause = service.loop.schedule(after: duration) { [weak self] in self?.paused() }
     }
 
     private func paused() {
@@ -388,7 +390,7 @@ final class Exchange: MessageStreamDelegate {
     }
 
     private func answer(_ head: HeaderBlock, endStream: Bool) {
-        service.loop.cancel(tryTimeout)
+        cancel(&tryTimeout)
         isKeeping = false
         hasAnswered = true
         status = head.status ?? 0
@@ -399,7 +401,7 @@ final class Exchange: MessageStreamDelegate {
         }
         finishHead(&head)
         isAnswerWhole = endStream
-        if status == 101 { service.loop.cancel(timeout) }
+        if status == 101 { cancel(&timeout) }
         downstream?.sendHead(head, endStream: endStream)
         if endStream { finish() }
     }
@@ -524,7 +526,7 @@ final class Exchange: MessageStreamDelegate {
     }
 
     private func abandonAttempt() {
-        service.loop.cancel(tryTimeout)
+        cancel(&tryTimeout)
         let last = attempt
         attempt = nil
         last?.cancel()
@@ -532,16 +534,21 @@ final class Exchange: MessageStreamDelegate {
 
     // MARK: Deadlines
 
+    /// From the end of the request on, as Envoy counts.
     private func armTimeout() {
-        if let limit = forwarding?.timeout, limit > .zero, !timeout.isArmed {
-            service.loop.schedule(timeout, after: limit)
-        }
+        guard timeout == nil, let limit = forwarding?.timeout, limit > .zero else { return }
+        timeout = service.loop.schedule(after: limit) { [weak self] in self?.timedOut() }
     }
 
     private func armTryTimeout() {
-        if let limit = retryPolicy?.perTryTimeout, limit > .zero, attempt != nil {
-            service.loop.schedule(tryTimeout, after: limit)
-        }
+        guard attempt != nil, let limit = retryPolicy?.perTryTimeout, limit > .zero else { return }
+        cancel(&tryTimeout)
+        tryTimeout = service.loop.schedule(after: limit) { [weak self] in self?.tryTimedOut() }
+    }
+
+    private func cancel(_ timer: inout LoopTimer?) {
+        if let timer { service.loop.cancel(timer) }
+        timer = nil
     }
 
     private func timedOut() {
@@ -630,7 +637,10 @@ final class Exchange: MessageStreamDelegate {
     private func finish(releasing: Bool = true) {
         guard let last = downstream else { return }
         downstream = nil
-        for timer in [timeout, tryTimeout, pause, idle] { service.loop.cancel(timer) }
+        cancel(&timeout)
+        cancel(&tryTimeout)
+        cancel(&pause)
+        service.loop.cancel(idle)
         onPause = nil
         let isComplete = isAnswerWhole && releasing && !hasAnsweredLocally
         let attempt = self.attempt
