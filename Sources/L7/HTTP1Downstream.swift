@@ -68,17 +68,20 @@ final class HTTP1Downstream: ByteChannelDelegate, MessageStream {
     func batchEnded() {}
 
     private func feedHeld() {
-        guard !held.isEmpty, !isFeeding else { return }
+        guard !held.isEmpty, !isFeeding, machine.wantsInput, mayFeed else { return }
         let bytes = held
         held = []
         unsafe bytes.withUnsafeBytes { unsafe feed($0) }
     }
 
+    /// A client that does not read its answers gets no further ones, so that they do not pile up here.
+    private var mayFeed: Bool { exchange != nil || output.isEmpty }
+
     private func feed(_ bytes: UnsafeRawBufferPointer) {
         isFeeding = true
         var offset = 0
         var failure: HTTP1Error?
-        while !isOver {
+        while !isOver, mayFeed {
             let start = offset
             do throws(HTTP1Error) {
                 let event = try unsafe machine.next(bytes, &offset)
@@ -249,8 +252,9 @@ final class HTTP1Downstream: ByteChannelDelegate, MessageStream {
     func writable() {
         output.flush()
         guard output.isEmpty else { return }
-        if closesWhenFlushed, exchange == nil { return end() }
-        exchange?.writable()
+        if let exchange { return exchange.writable() }
+        if closesWhenFlushed { return end() }
+        feedHeld()
     }
 
     private func drop() {

@@ -21,11 +21,15 @@ final class HTTP2Session: Pollable, ByteChannelDelegate {
     private var waiting: ContiguousArray<HTTP2MessageStream> = []
     private var isOver = false
     private var isDraining = false
+    /// Of the channel's window, taken up as long as the peer does not read.
+    private var unconsumedBytes = 0
     private(set) var requestCount = 0
     private(set) var idleSince = MonotonicTime(nanoseconds: 0)
     private lazy var deadline = CallbackTimer { [weak self] in self?.deadlinePassed() }
 
     private static let frameHeader = 9
+    /// Frames of the machine's that may wait before no more is read.
+    private static let unreadLimit = 64 << 10
     /// What one stream sends while others wait.
     private static let quantum = 64 << 10
 
@@ -73,9 +77,14 @@ final class HTTP2Session: Pollable, ByteChannelDelegate {
     // MARK: What comes
 
     func received(_ bytes: UnsafeRawBufferPointer) {
-        // Held content is bounded by the windows of HTTP/2, so the channel's are open again at once.
-        channel.consumed(bytes.count)
-        guard !isOver else { return }
+        guard !isOver else { return channel.consumed(bytes.count) }
+        // Held content is bounded by the windows of HTTP/2, so the channel's are open again at once; but not for a peer that does not read
+        // what we have to say.
+        if connection.pending.count < Self.unreadLimit {
+            channel.consumed(bytes.count)
+        } else {
+            unconsumedBytes += bytes.count
+        }
         connection.now = Int64(truncatingIfNeeded: loop.now.nanoseconds / 1_000_000_000)
         var offset = 0
         do throws(HTTP2Error) {
@@ -300,6 +309,11 @@ final class HTTP2Session: Pollable, ByteChannelDelegate {
             guard let area = unsafe channel.reserve(connection.pending.count) else { return false }
             let count = unsafe connection.takeOutput(into: area)
             channel.commit(count)
+        }
+        if unconsumedBytes > 0 {
+            let count = unconsumedBytes
+            unconsumedBytes = 0
+            channel.consumed(count)
         }
         return true
     }

@@ -278,6 +278,53 @@ struct ActionTests {
         #expect(proxy.upstreams[Destination("app.shop")]?.activeRequests == 0)
     }
 
+    @Test func `a client that does not read its answers gets no further ones`() throws {
+        let proxy = try Proxy([])
+        let client = proxy.client()
+        client.capacity = 100
+        for _ in 0..<1_000 { client.feed(get()) }
+        // One answer waits; the rest of what it said is left to its window.
+        #expect(proxy.records.count <= 3 && client.unconsumed > 20_000)
+        try proxy.until("all answers") {
+            _ = client.take()
+            return proxy.records.count == 1_000
+        }
+        #expect(client.unconsumed == 0)
+    }
+
+    @Test func `when the loop's memory is used up an exchange ends, and no other`() throws {
+        let proxy = try Proxy()
+        let client = proxy.client()
+        client.capacity = 1_000
+        client.feed(get())
+        let server = try proxy.connection()
+        var hogs: [UnsafeMutableRawBufferPointer] = unsafe []
+        while let hog = unsafe proxy.loop.buffers.take(.huge) { unsafe hogs.append(hog) }
+        while let hog = unsafe proxy.loop.buffers.take(.small) { unsafe hogs.append(hog) }
+        server.feed("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + String(repeating: "x", count: 5_000))
+        #expect(client.aborted != nil && proxy.records.first?.flags == .overload)
+        unsafe hogs.forEach { unsafe proxy.loop.buffers.give($0) }
+        let next = proxy.client()
+        next.feed(get())
+        try proxy.connection(1).feed(Self.ok)
+        _ = try proxy.answer(next, "hi")
+    }
+
+    @Test func `requests that wait for a connection, and idle connections, have limits`() throws {
+        let proxy = try Proxy(upstream: {
+            $0.pendingLimit = 2
+            $0.idleLimit = 1
+        })
+        let clients = (0..<3).map { _ in proxy.client() }
+        for client in clients { client.feed(get()) }
+        #expect(clients[2].text.contains("overflow") && proxy.records.first?.flags == .upstreamOverflow)
+        for number in 0..<2 { try proxy.connection(number).feed(Self.ok) }
+        for client in clients.dropLast() { _ = try proxy.answer(client, "hi") }
+        let upstream = try #require(proxy.upstreams[Destination("app.shop")])
+        #expect(
+            upstream.idleConnections == 1 && upstream.pendingRequests == 0 && upstream.activeRequests == 0)
+    }
+
     // MARK: Retries
 
     @Test(arguments: [

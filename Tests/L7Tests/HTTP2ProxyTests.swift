@@ -383,6 +383,31 @@ struct HTTP2ProxyTests {
         #expect(proxy.upstreams[Destination("app.shop")]?.activeRequests == 0)
     }
 
+    @Test func `a client that does not read its answers is not read either`() throws {
+        let proxy = try Proxy([], http2: true)
+        let channel = proxy.client()
+        channel.capacity = 1_000
+        channel.feed(Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8) + [0, 0, 0, 4, 0, 0, 0, 0, 0])
+        // GET http://a/, answered at once, so that there are never too many; a client that counts need not read to know.
+        func request(_ number: Int) -> [UInt8] {
+            let id = UInt32(2 * number + 1)
+            let place = (0..<4).map { UInt8(truncatingIfNeeded: id >> (24 - 8 * UInt32($0))) }
+            return [0, 0, 6, 1, 5] + place + [0x82, 0x86, 0x84, 0x41, 1, 0x61]
+        }
+        var count = 0
+        while channel.unconsumed == 0, count < 100_000 {
+            channel.feed(request(count))
+            count += 1
+            if count % 50 == 0 { proxy.loop.turn(waitingAtMost: .zero) }
+        }
+        #expect(count < 100_000, "it is read on and on")
+        try proxy.until("that it is read again") {
+            _ = channel.take()
+            return channel.unconsumed == 0
+        }
+        #expect(proxy.records.count == count && channel.isOpen)
+    }
+
     @Test func `draining lets what is under way end`() throws {
         let proxy = try Proxy(http2: true)
         let client = client(proxy)
