@@ -155,7 +155,8 @@ let package = Package(
             path: "Tests/Support/routing-interop",
             swiftSettings: swift),
         .executableTarget(
-            name: "telemetry-interop", dependencies: ["Telemetry", "Address", "Linux", "Documents"],
+            name: "telemetry-interop",
+            dependencies: ["CAllocations", "Telemetry", "Address", "Linux", "Mesh", "Metrics", "Documents"],
             path: "Tests/Support/telemetry-interop", swiftSettings: swift),
         .executableTarget(
             name: "grpc-interop",

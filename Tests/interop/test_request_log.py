@@ -176,3 +176,13 @@ def test_a_request_is_told_as_envoy_tells_it(program, envoy_lines, tmp_path):
     ours = done.stdout.splitlines()
     assert ours[0::2] == texts
     assert ours[1::2] == objects
+
+
+def test_a_request_is_told_with_one_allocation():
+    build = ["swift", "build", "-c", "release", "--product", "telemetry-interop"]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    shown = subprocess.check_output([*build, "--show-bin-path"], cwd=ROOT, text=True).strip()
+    lines = subprocess.check_output([f"{shown}/telemetry-interop"], text=True).splitlines()
+    allocations = {name: float(count) for name, count in map(str.split, lines)}
+    # The line itself; the metrics of a pair that is known need none. The count has one of its own in a thousand rounds.
+    assert allocations["line"] < 1.01 and allocations["metrics"] < 0.01, lines
