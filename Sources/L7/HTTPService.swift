@@ -80,8 +80,9 @@ public final class HTTPService {
         public var headDeadline = Duration.seconds(60)
         /// For a connection without a request.
         public var idleTimeout = Duration.seconds(3_600)
-        /// For an exchange in which nothing moves.
-        public var exchangeIdleTimeout = Duration.seconds(300)
+        /// For an exchange in which nothing moves. As long as for idle connections: there are streams and long polls that have nothing to say for
+        /// many minutes, and Istio sets no limit at all.
+        public var exchangeIdleTimeout = Duration.seconds(3_600)
         /// Content of a request that is kept for another try.
         public var retryBuffer = 64 << 10
         /// Content that a mirror may be behind.

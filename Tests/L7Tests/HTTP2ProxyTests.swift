@@ -408,6 +408,35 @@ struct HTTP2ProxyTests {
         #expect(proxy.records.count == count && channel.isOpen)
     }
 
+    @Test func `a WebSocket of HTTP/2 reaches a server of HTTP/1`() throws {
+        let proxy = try Proxy()
+        let client = client(proxy)
+        // The proxy's SETTINGS, which allow it (RFC 8441 §3).
+        try client.step()
+        let id = try client.open(
+            [
+                Header(":method", "CONNECT"), Header(":protocol", "websocket"), Header(":scheme", "http"),
+                Header(":path", "/chat"), Header(":authority", "app"), Header("sec-websocket-version", "13"),
+            ], endStream: false)
+        try proxy.until("a request") {
+            try client.step()
+            return proxy.connections.first?.channel.text.hasSuffix("\r\n\r\n") == true
+        }
+        let server = proxy.connections[0].channel
+        let request = server.takeText()
+        #expect(request.hasPrefix("GET /chat HTTP/1.1\r\n") && request.contains("upgrade: websocket\r\n"))
+        server.feed(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello")
+        try until(proxy, client, nil, "the first bytes") { client.content[id] == Array("hello".utf8) }
+        #expect(client.heads[id]?.status == 200)
+        client.send(id, Array("answer".utf8), endStream: true)
+        try until(proxy, client, nil, "the client's") { server.text == "answer" && server.isLocalEnded }
+        server.endInput()
+        try until(proxy, client, nil, "the end") { client.ended.contains(id) }
+        #expect(
+            proxy.records.count == 1 && proxy.records.first?.status == 101 && proxy.records[0].flags.isEmpty)
+    }
+
     @Test func `draining lets what is under way end`() throws {
         let proxy = try Proxy(http2: true)
         let client = client(proxy)
