@@ -117,14 +117,19 @@ public struct Forwarding: Hashable, Sendable {
         self.rewrite = rewrite
     }
 
-    /// The destination that a random number falls on: what the number leaves when it is divided by the sum of the weights, counted through
-    /// them in order. Nil where no weight is above zero: such requests are answered 500 (Gateway API).
-    public func destination(random: UInt64) -> WeightedDestination? {
-        guard destinations.count > 1 else { return destinations.first }
-        let sum = destinations.reduce(into: UInt64(0)) { $0 += UInt64($1.weight) }
+    /// The destination that a random number falls on. Nil where no weight is above zero: such requests are answered 500 (Gateway API).
+    public func destination(random: UInt64) -> WeightedDestination? { destinations.drawn(random) }
+}
+
+extension [WeightedDestination] {
+    /// The one that a random number falls on: what the number leaves when it is divided by the sum of the weights, counted through them in
+    /// order. A single one takes everything; nil where there is none, or several and no weight above zero.
+    public func drawn(_ random: UInt64) -> WeightedDestination? {
+        guard count > 1 else { return first }
+        let sum = reduce(into: UInt64(0)) { $0 += UInt64($1.weight) }
         guard sum > 0 else { return nil }
         var left = random % sum
-        for destination in destinations {
+        for destination in self {
             if left < destination.weight { return destination }
             left -= UInt64(destination.weight)
         }

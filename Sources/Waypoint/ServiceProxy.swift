@@ -1,3 +1,4 @@
+import Address
 import Decision
 import L7
 import Mesh
@@ -90,6 +91,39 @@ final class ServiceProxy: UpstreamResolver {
         for port in Array(ports.keys) { retire(port) }
         for entry in upstreams.values { entry.upstream.close() }
         upstreams = [:]
+    }
+
+    // MARK: Where bytes go
+
+    /// Where the stream routes of a port send a connection; nil where that is the service itself.
+    ///
+    /// A match by server name is about the service's own, whatever a client's TLS says: the address has chosen the service (Istio).
+    func streamDestination(
+        port: UInt16, at address: IPAddress?, from origin: RequestOrigin, random: UInt64
+    ) -> WeightedDestination.Target? {
+        guard let table = compiled.streams(port: port),
+            let index = table.route(
+                serverName: compiled.service.key.name, destination: address, from: origin)
+        else { return nil }
+        let chosen = table.routes[index].destinations.drawn(random)?.target
+        return chosen == .service(Destination(compiled.service.key.name, port: port)) ? nil : chosen
+    }
+
+    /// An endpoint of a destination, by its share.
+    ///
+    /// - Parameter failed: uids of workloads that are passed over.
+    func endpoint(of destination: Destination, without failed: Set<String>, random: UInt64)
+        -> UpstreamEndpoint?
+    {
+        let left = (endpoints(of: destination) ?? []).filter { !failed.contains($0.id) }
+        let sum = left.reduce(into: UInt64(0)) { $0 += UInt64($1.weight) }
+        guard sum > 0 else { return nil }
+        var rest = random % sum
+        for endpoint in left {
+            if rest < UInt64(endpoint.weight) { return endpoint }
+            rest -= UInt64(endpoint.weight)
+        }
+        return nil
     }
 
     // MARK: Where requests go

@@ -34,6 +34,8 @@ final class WaypointConnection {
     private var relay: Relay?
     /// What is served, once that is decided.
     private var target: WaypointTarget?
+    /// Where routes send it instead of to the service's own endpoints.
+    private var destination: Destination?
     private var connector: Connector?
     private var attempt: TunnelAttempt?
     /// What has failed: addresses, and the workloads behind them.
@@ -98,28 +100,41 @@ final class WaypointConnection {
 
     /// The one place where what is spoken decides who goes on with the connection.
     private func serve(_ target: WaypointTarget) {
-        guard let service = target.service, target.appProtocol != .tcp, target.appProtocol != .tls else {
-            return tryNext(target, after: nil)
-        }
+        // Who calls a workload by its address has chosen already.
+        guard let service = target.service else { return tryNext(target, after: nil) }
         guard let proxy = worker.proxy(for: service.service.key) else {
             // The service is known, and what is to be done with its requests is not yet.
             self.target = nil
             return waitForService()
         }
-        guard proxy.readsRequests(port: target.port) else { return tryNext(target, after: nil) }
+        guard proxy.readsRequests(port: target.port) else { return carryBytes(target, by: proxy) }
         guard let stream = accept() else { return end(.resetByClient) }
         let client = ClientChannel(stream) { [weak self] in self?.clientEnded($0) }
         client.onBytes = { [weak self] in
             guard let self else { return }
             carriesRequests = false
-            tryNext(target, after: nil)
+            carryBytes(target, by: proxy)
         }
         self.client = client
         carriesRequests = true
-        let origin = RequestOrigin(port: target.port, namespace: peer.namespace)
         proxy.serve(
-            client, from: ClientContext(address: source, identity: peer.uri, origin: origin),
+            client, from: ClientContext(address: source, identity: peer.uri, origin: origin(of: target)),
             port: target.port)
+    }
+
+    private func origin(of target: WaypointTarget) -> RequestOrigin {
+        RequestOrigin(port: target.port, namespace: peer.namespace)
+    }
+
+    private func carryBytes(_ target: WaypointTarget, by proxy: ServiceProxy) {
+        let found = proxy.streamDestination(
+            port: target.port, at: target.address, from: origin(of: target), random: worker.randomness.next())
+        switch found {
+        case .service(let destination)?: self.destination = destination
+        case .unresolved(let what)?: return end(.failed("the route leads nowhere: \(what)"))
+        case nil: break
+        }
+        tryNext(target, after: nil)
     }
 
     /// The client's connection is over, whoever read it.
@@ -160,9 +175,11 @@ final class WaypointConnection {
         guard let own = worker.own else { return end(.unknownLocalWorkload("this waypoint")) }
         var trace = Trace.off
         for _ in 0..<Self.draws {
-            let plan = endpoint(
-                of: target, from: own, without: failedWorkloads, snapshot: worker.snapshot,
-                randomness: &worker.randomness, trace: &trace)
+            let plan =
+                destination.map { self.plan(to: $0, of: target, from: own) }
+                ?? endpoint(
+                    of: target, from: own, without: failedWorkloads, snapshot: worker.snapshot,
+                    randomness: &worker.randomness, trace: &trace)
             switch plan {
             case .refuse(let reason): return end(failure ?? reason)
             case .plain(let plan) where !tried.contains(plan.address): return connect(plan)
@@ -172,6 +189,18 @@ final class WaypointConnection {
             }
         }
         end(failure ?? .failed("no endpoint is left to try"))
+    }
+
+    private func plan(
+        to destination: Destination, of target: WaypointTarget, from own: WorkloadEntry
+    ) -> OutboundPlan {
+        guard let service = target.service, let proxy = worker.proxy(for: service.service.key),
+            let chosen = proxy.endpoint(
+                of: destination, without: failedWorkloads, random: worker.randomness.next()),
+            let workload = worker.snapshot.workload(uid: chosen.id)
+        else { return .refuse(.noHealthyUpstream(target.connection.destination)) }
+        var trace = Trace.off
+        return way(to: workload, at: chosen.address, of: service, from: own, trace: &trace)
     }
 
     private func failed(_ reason: CloseReason, at address: SocketAddress) {

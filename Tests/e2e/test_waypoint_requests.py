@@ -25,6 +25,7 @@ def lab():
         lab.vip, lab.vip6 = lab.service("shop/server", {"app": "server"}, {80: 9080}, protocol="http")
         lab.flaky, _ = lab.service("shop/flaky", {"app": "flaky"}, {80: 9080}, protocol="http")
         lab.unnamed, _ = lab.service("shop/unnamed", {"app": "server"}, {80: 9080, 81: 8080, 82: 8083})
+        lab.bytes, _ = lab.service("shop/bytes", {"app": "server"}, {80: 9080}, protocol="tcp")
         lab.journals = {name: pod.serve() for name, pod in lab.versions.items()}
         lab.alive.serve()
         lab.write("rule.yaml", (
@@ -117,6 +118,19 @@ def test_ports_without_a_protocol_carry_anything(lab):
     # A server that speaks first is heard, though its client says nothing.
     with lab.client.connect(lab.unnamed, 82) as connection:
         assert connection.recv(100)
+
+
+def test_a_tcp_route_leads_to_a_subset(lab):
+    assert {get(lab, address=lab.bytes).version for _ in range(40)} == {"v1", "v2"}
+    lab.write("bytes.yaml", (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: bytes\n  namespace: shop\n"
+        "spec:\n  hosts: [bytes]\n  tcp:\n  - match:\n    - port: 80\n    route:\n"
+        "    - destination: {host: server, subset: v2}\n"))
+    try:
+        wait(lambda: {get(lab, address=lab.bytes).version for _ in range(20)} == {"v2"}, "connections go to the subset")
+    finally:
+        lab.remove("bytes.yaml")
+    wait(lambda: {get(lab, address=lab.bytes).version for _ in range(20)} == {"v1", "v2"}, "connections go everywhere again")
 
 
 def test_http2_with_prior_knowledge(lab):
