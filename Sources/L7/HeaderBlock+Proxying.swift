@@ -3,7 +3,7 @@ import Routing
 
 extension HeaderBlock {
     /// `application/grpc`, alone or with a message format.
-    var isGRPC: Bool {
+    public var isGRPC: Bool {
         guard let type = bytes(of: "content-type"), type.starts(with: "application/grpc".utf8) else {
             return false
         }

@@ -3,10 +3,11 @@ import Decision
 import L7
 import Mesh
 import Routing
+import Telemetry
 import Tunnel
 
 /// Everything that one worker has for the requests to one service: its ports, and the services that their routes lead to.
-final class ServiceProxy: UpstreamResolver {
+final class ServiceProxy: UpstreamResolver, ExchangeObserver {
     private unowned let worker: WaypointWorker
     private(set) var compiled: CompiledWaypointService
     private var ports: [UInt16: HTTPService] = [:]
@@ -17,6 +18,8 @@ final class ServiceProxy: UpstreamResolver {
     private struct Entry {
         let upstream: Upstream
         let policy: TrafficPolicy
+        /// As Istio calls it, in the log.
+        let name: String
     }
 
     init(_ worker: WaypointWorker, _ compiled: CompiledWaypointService) {
@@ -45,6 +48,7 @@ final class ServiceProxy: UpstreamResolver {
             guard let client = channel as? ClientChannel else { return channel.close() }
             client.continueAsBytes(early: early)
         }
+        made.observer = self
         ports[port] = made
         return made
     }
@@ -93,6 +97,13 @@ final class ServiceProxy: UpstreamResolver {
         upstreams = [:]
     }
 
+    func exchangeEnded(_ exchange: ExchangeRecord) {
+        worker.log(
+            RequestRecord(
+                exchange, to: worker.snapshot.service(compiled.service.key),
+                cluster: exchange.destination.flatMap { upstreams[$0]?.name }, snapshot: worker.snapshot))
+    }
+
     // MARK: Where bytes go
 
     /// Where the stream routes of a port send a connection; nil where that is the service itself.
@@ -139,7 +150,9 @@ final class ServiceProxy: UpstreamResolver {
             loop: worker.loop, destination, configuration(of: policy, destination),
             connector: worker.connector)
         made.update(endpoints)
-        upstreams[destination] = Entry(upstream: made, policy: policy)
+        let name = RequestRecord.clusterName(
+            host: destination.host, port: destination.port ?? 0, subset: destination.subset)
+        upstreams[destination] = Entry(upstream: made, policy: policy, name: name)
         return made
     }
 

@@ -59,6 +59,8 @@ final class WaypointWorker {
     let loop: EventLoop
     let shared: WorkerShared
     let metrics: ConnectionMetrics
+    private let requestMetrics: RequestMetrics
+    private var requestLines: RequestLineFormatter
     let outboundTunnels, inboundTunnels: Gauge
     /// For choices among endpoints and for trace ids: nothing that somebody must not guess.
     var randomness = WorkerRandomness()
@@ -110,6 +112,8 @@ final class WaypointWorker {
         credentials = CredentialTable(records: shared.configuration.tlsRecords)
         metrics = ConnectionMetrics(
             shared.registry, directions: [.waypoint], idle: shared.configuration.metricsIdle)
+        requestMetrics = RequestMetrics(shared.registry, idle: shared.configuration.metricsIdle)
+        requestLines = RequestLineFormatter(shared.accessLog.format)
         let tunnels = shared.registry.gauges(
             "warren_worker_tunnels", "Tunnels that a worker carries.", labels: ["worker", "direction"])
         outboundTunnels = tunnels.with("\(handle.index)", "outbound")
@@ -139,6 +143,7 @@ final class WaypointWorker {
         }
         for proxy in proxies.values { proxy.refreshEndpoints() }
         metrics.forgetSeries()
+        requestMetrics.forgetSeries()
         for connection in waiting.values { connection.proceed() }
     }
 
@@ -273,6 +278,11 @@ final class WaypointWorker {
     func wait(_ connection: WaypointConnection) { waiting[ObjectIdentifier(connection)] = connection }
 
     func stopWaiting(_ connection: WaypointConnection) { waiting[ObjectIdentifier(connection)] = nil }
+
+    func log(_ record: RequestRecord) {
+        requestMetrics.count(record)
+        shared.accessLog.append(requestLines.line(record))
+    }
 
     func log(_ record: ConnectionRecord) {
         shared.accessLog.append(formatter.line(record, at: .now()))

@@ -8,7 +8,9 @@ import contextlib
 import re
 
 import pytest
-from warrenlab import Lab, receive_all, wait
+from warrenlab import Lab, ask, receive_all, wait
+
+HOST = "server.shop.svc.cluster.local"
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,20 @@ def test_what_can_be_read_in_two_ways_is_refused(lab):
         with lab.client.connect(lab.vip, 80) as connection:
             connection.sendall(attack)
             assert receive_all(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_each_request_has_its_line_and_is_counted(lab):
+    assert get(lab, "/logged?by=test", "-A", "the-agent").status == 200
+    line = wait(lambda: next((one for one in lab.waypoint_.access_log().splitlines() if "/logged" in one), None), "its line")
+    assert '"GET /logged?by=test HTTP/1.1" 200 - via_upstream - "-" 0 ' in line
+    assert '"the-agent"' in line and f'"{lab.vip}"' in line
+    assert f"inbound-vip|80|http|{HOST}" in line and f"{lab.client.ip}:" in line
+    code, text = ask(lab.waypoint_.socket(), "/metrics")
+    assert code == 200
+    counted = [one for one in text.splitlines() if one.startswith("istio_requests_total{") and 'response_code="200"' in one]
+    labels = ('reporter="waypoint"', 'request_protocol="http"', 'source_workload="client"', f'destination_service="{HOST}"',
+              'connection_security_policy="mutual_tls"')
+    assert any(all(label in one for label in labels) for one in counted), counted
 
 
 def test_the_waypoint_drains_without_a_failed_request(lab):
