@@ -404,7 +404,7 @@ class Waypoint:
                 BINARIES / "warren-waypoint", "--name", self.name, "--namespace", self.namespace, "--pod-name", pod.name,
                 "--control", f"{lab.control_ip}:15012", "--ca-root", lab.state / "root-cert.pem",
                 "--token-file", lab.state / "tokens" / f"waypoint-{self.namespace}_{self.name}",
-                "--state", lab.directory / pod.name, "--run-directory", lab.run_directory, *options]) for pod in self.pods]
+                "--state", lab.directory / f"{pod.namespace}-{pod.name}", "--run-directory", lab.run_directory, *options]) for pod in self.pods]
 
     identity = property(lambda self: self.pods[0].identity)
 
