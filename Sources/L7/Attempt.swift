@@ -4,7 +4,7 @@ import Linux
 /// One try of a request at one endpoint.
 final class Attempt: StreamWaiter {
     private var exchange: Exchange?
-    private let pool: EndpointPool
+    let pool: EndpointPool
     let began: MonotonicTime
     private(set) var stream: (any MessageStream)?
     private(set) var isReused = false

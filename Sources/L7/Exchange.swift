@@ -381,12 +381,29 @@ final class Exchange: MessageStreamDelegate {
             if status != 100 { downstream?.sendHead(head, endStream: false) }
             return
         }
+        recordStatus(head, isWhole: endStream, of: attempt)
         if mayRetry, let policy = retryPolicy, policy.includes(head) {
             return retry()
         }
         if attempts > 1, retriesLeft == 0, retryPolicy?.includes(head) == true { flags.insert(.retryLimit) }
         upstreamTime = service.loop.now - attempt.began
         answer(head, endStream: endStream)
+    }
+
+    /// Tells the destination what its endpoint said. A call of gRPC says so at its end.
+    private func recordStatus(_ head: HeaderBlock, isWhole: Bool, of attempt: Attempt) {
+        if isGRPC, head.status == 200 {
+            if isWhole { record(head, of: attempt) }
+        } else {
+            upstream?.record(.answered(head.status ?? 0), of: attempt.pool)
+        }
+    }
+
+    /// - Parameter last: the fields with the status of a call of gRPC.
+    private func record(_ last: HeaderBlock, of attempt: Attempt) {
+        let code = last["grpc-status"].flatMap { Int($0) } ?? GRPCStatusCode.unknown.number
+        let known = GRPCStatusCode.allCases.first { $0.number == code } ?? .unknown
+        upstream?.record(.answered(LocalReply.httpStatus(ofGRPC: known)), of: attempt.pool)
     }
 
     private func answer(_ head: HeaderBlock, endStream: Bool) {
@@ -441,6 +458,7 @@ final class Exchange: MessageStreamDelegate {
         isAnswerWhole = true
         answerTrailers = trailers
         if let status = trailers["grpc-status"] { grpcStatus = Int(status) }
+        if isGRPC, status == 200 { record(trailers, of: attempt) }
         sendAnswer()
     }
 
@@ -465,6 +483,7 @@ final class Exchange: MessageStreamDelegate {
             answer.headers = [Header("x-envoy-overloaded", "true")]
             return reply(answer)
         }
+        upstream?.record(failure == .timeout ? .timedOut : .failed, of: attempt.pool)
         if mayRetry, let policy = retryPolicy, policy.includesConnectFailure { return retry() }
         if attempts > 1 { flags.insert(.retryLimit) }
         let reason = failure == .timeout ? "connection timeout" : "connection failure"
@@ -480,6 +499,7 @@ final class Exchange: MessageStreamDelegate {
         }
         if hasAnswered {
             flags.insert(reason == .disconnected ? .upstreamTermination : .upstreamReset)
+            upstream?.record(.failed, of: attempt.pool)
             return breakOff(.internalError)
         }
         // A connection that was kept and that its endpoint closes at the same moment: nothing was begun, or nothing was changed by it.
@@ -493,6 +513,7 @@ final class Exchange: MessageStreamDelegate {
             tried.removeAll()
             return attemptNow()
         }
+        upstream?.record(.failed, of: attempt.pool)
         if mayRetry, let policy = retryPolicy, policy.includes(reason) { return retry() }
         if attempts > 1 { flags.insert(.retryLimit) }
         switch reason {
@@ -557,12 +578,14 @@ final class Exchange: MessageStreamDelegate {
             flags.insert(.upstreamTimeout)
             return breakOff(.internalError)
         }
+        if let attempt { upstream?.record(.timedOut, of: attempt.pool) }
         reply(LocalReply(504, "upstream request timeout", .upstreamTimeout))
     }
 
     private func tryTimedOut() {
         guard !hasAnswered, !isOver else { return }
         service.metrics.timeouts.add()
+        if let attempt { upstream?.record(.timedOut, of: attempt.pool) }
         if mayRetry, let policy = retryPolicy, policy.includesReset { return retry() }
         if attempts > 1 { flags.insert(.retryLimit) }
         reply(LocalReply(504, "upstream request timeout", .upstreamTimeout))

@@ -19,6 +19,8 @@ public struct L7Metrics: Sendable {
     let mirrorsCut: Counter
     let upstreamConnections: Counter
     let upstreamFailures: Counter
+    let ejections: Counter
+    let ejectedEndpoints: Gauge
     let undetected: Counter
     let bufferRefusals: Counter
 
@@ -51,6 +53,12 @@ public struct L7Metrics: Sendable {
             "warren_http_upstream_connections", "Connections made to endpoints.")
         upstreamFailures = registry.counter(
             "warren_http_upstream_failures", "Connections to endpoints that could not be made.")
+        ejections = registry.counter(
+            "warren_http_ejections", "Endpoints put out for a while because of what came of requests to them."
+        )
+        ejectedEndpoints = registry.gauge(
+            "warren_http_ejections_active",
+            "Endpoints that are out, each counted by every loop that put it out.")
         undetected = registry.counter(
             "warren_http_not_http", "Connections to ports of unknown protocol that were not HTTP, or silent.")
         bufferRefusals = registry.counter(

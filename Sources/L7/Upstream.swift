@@ -46,6 +46,8 @@ public protocol UpstreamResolver: AnyObject {
 }
 
 /// The endpoints of a destination, as one loop sees them, with the connections to each. `close` it when it is no longer needed.
+///
+/// Limits, and what comes of requests, are counted by each loop for itself.
 public final class Upstream {
     public enum Balancing: Hashable, Sendable {
         case leastRequest
@@ -68,6 +70,8 @@ public final class Upstream {
         public var requestLimit = Int(UInt32.max)
         /// Requests that wait for a connection (http1MaxPendingRequests).
         public var pendingLimit = Int(UInt32.max)
+        /// Nil: endpoints are not put out because of what comes of requests.
+        public var outlierDetection: OutlierDetection?
         public var http1 = HTTP1Limits.streaming
         public var http2 = HTTP2Configuration.proxied
 
@@ -79,13 +83,18 @@ public final class Upstream {
     public let configuration: Configuration
     let connector: any UpstreamConnector
     private var pools: [String: EndpointPool] = [:]
+    /// Those that may be chosen at all, in the order that they came in.
+    private var members: [EndpointPool] = []
     private var healthy: [EndpointPool] = []
+    private var detector: OutlierDetector?
     private var totalWeight: UInt64 = 0
     private var hasEqualWeights = true
     private var next = 0
     var activeRequests = 0
     var pendingRequests = 0
     private lazy var sweep = CallbackTimer { [weak self] in self?.closeIdle() }
+
+    private lazy var outlierSweep = CallbackTimer { [weak self] in self?.sweepOutliers() }
 
     /// How often an endpoint that was tried before is passed over.
     private static let picks = 5
@@ -98,6 +107,7 @@ public final class Upstream {
         self.destination = destination
         self.configuration = configuration
         self.connector = connector
+        detector = configuration.outlierDetection.map(OutlierDetector.init)
     }
 
     /// The endpoints from here on. Those that are gone end with their last request.
@@ -115,12 +125,60 @@ public final class Upstream {
             }
         }
         for pool in old.values { pool.leave() }
-        healthy = endpoints.compactMap { endpoint in
-            endpoint.isHealthy && endpoint.weight > 0 ? pools[endpoint.id] : nil
+        members = endpoints.compactMap { $0.weight > 0 ? pools[$0.id] : nil }
+        if detector != nil {
+            changeDetector { $0.update(members.lazy.map(\.endpoint.id)) }
+            if pools.isEmpty { loop.cancel(outlierSweep) }
+        }
+        sortOut()
+        if !sweep.isArmed, !pools.isEmpty { loop.schedule(sweep, after: sweepInterval) }
+    }
+
+    /// Finds those that are well.
+    private func sortOut() {
+        healthy = members.filter {
+            $0.endpoint.isHealthy && !(detector?.isEjected($0.endpoint.id) ?? false)
+        }
+        // With so few of them left, it is likelier that all are overloaded than that most are broken.
+        if let least = detector?.policy.minHealthPercent, healthy.count * 100 < least * members.count {
+            healthy = members
         }
         totalWeight = healthy.reduce(0) { $0 + UInt64($1.endpoint.weight) }
         hasEqualWeights = Set(healthy.map(\.endpoint.weight)).count <= 1
-        if !sweep.isArmed, !pools.isEmpty { loop.schedule(sweep, after: sweepInterval) }
+    }
+
+    // MARK: Outliers
+
+    /// What became of an attempt at an endpoint of this destination.
+    func record(_ result: EndpointResult, of pool: EndpointPool) {
+        guard detector != nil, pools[pool.endpoint.id] === pool else { return }
+        var isEjected = false
+        changeDetector { isEjected = $0.record(result, of: pool.endpoint.id, at: loop.now) }
+        guard isEjected else { return }
+        L7Metrics.shared.ejections.add()
+        sortOut()
+        armOutlierSweep()
+    }
+
+    private func sweepOutliers() {
+        var returned = 0
+        changeDetector { returned = $0.sweep(at: loop.now) }
+        if returned > 0 { sortOut() }
+        armOutlierSweep()
+    }
+
+    /// Where nobody is out there is nothing to look at.
+    private func armOutlierSweep() {
+        guard let detector, !detector.isQuiet, !outlierSweep.isArmed else { return }
+        loop.schedule(outlierSweep, after: detector.policy.interval)
+    }
+
+    private func changeDetector(_ change: (inout OutlierDetector) -> Void) {
+        guard var changed = detector.take() else { return }
+        let before = changed.ejectedCount
+        change(&changed)
+        L7Metrics.shared.ejectedEndpoints.add(changed.ejectedCount - before)
+        detector = changed
     }
 
     /// Ends idle connections, and the others with their requests.
@@ -171,6 +229,9 @@ public final class Upstream {
         for pool in pools.values { pool.closeIdle(before: loop.now, keptFor: configuration.idleTimeout) }
         if !pools.isEmpty { loop.schedule(sweep, after: sweepInterval) }
     }
+
+    /// Endpoints that are out; for dumps and tests.
+    var ejectedCount: Int { detector?.ejectedCount ?? 0 }
 
     /// Connections that wait for a request; for dumps and tests.
     public var idleConnections: Int { pools.values.reduce(0) { $0 + $1.idleCount } }

@@ -195,6 +195,7 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
         case .random: configuration.balancing = .random
         case .leastRequest, .passthrough, .peakEWMA, .hash: configuration.balancing = .leastRequest
         }
+        configuration.outlierDetection = policy.outlierDetection
         configuration.speaksHTTP2 = speaksHTTP2(pool, destination)
         return configuration
     }
