@@ -200,7 +200,9 @@ let package = Package(
             "NodeAgent", "Daemon", "Address", "Linux", "Log", "Metrics", "EventLoop", "HTTP1", "Options",
             "Discovery",
             "Mesh", "Decision", "Capture", "TLS", "Transport"),
-        tests("Waypoint", "Daemon", "Discovery", "Options"),
+        tests(
+            "Waypoint", "Address", "Daemon", "Discovery", "Documents", "Mesh", "Options", "Routing",
+            "Telemetry"),
         tests("Documents"),
         tests("Manifests", "Documents", "Address", "Routing"),
         tests("Compiler", "Manifests", "Documents", "Mesh", "Address", "Linux", "Routing"),

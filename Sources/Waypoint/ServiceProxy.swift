@@ -156,28 +156,8 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
         return made
     }
 
-    private func entry(of destination: Destination) -> (service: ServiceEntry, port: UInt16)? {
-        guard let policy = compiled.service.destinations[destination.host],
-            let service = worker.snapshot.service(policy.service)
-        else { return nil }
-        let known = service.service.ports.map(\.servicePort)
-        if let port = destination.port { return known.contains(port) ? (service, port) : nil }
-        return known.count == 1 ? (service, known[0]) : nil
-    }
-
-    /// Nil where there is no such service, port or subset.
     private func endpoints(of destination: Destination) -> [UpstreamEndpoint]? {
-        guard let own = worker.own, let (service, port) = entry(of: destination) else { return nil }
-        var found = candidates(of: service, port: port, from: own, isIPv4: own.prefersIPv4)
-        if let subset = destination.subset {
-            guard let named = compiled.service.destinations[destination.host]?.subsets[subset] else {
-                return nil
-            }
-            found.removeAll { !named.endpoints.contains($0.workload.workload.uid) }
-        }
-        return found.map {
-            UpstreamEndpoint(id: $0.workload.workload.uid, address: $0.address, weight: $0.weight)
-        }
+        worker.own.flatMap { worker.snapshot.endpoints(of: destination, for: compiled, from: $0) }
     }
 
     private func configuration(of policy: TrafficPolicy, _ destination: Destination) -> Upstream.Configuration
@@ -203,11 +183,43 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
     /// What the destination's port is for; where nobody says, what the client speaks.
     private func speaksHTTP2(_ pool: ConnectionPool, _ destination: Destination) -> Bool? {
         if pool.usesClientProtocol { return nil }
-        guard let (service, port) = entry(of: destination) else { return nil }
+        guard let (service, port) = worker.snapshot.entry(of: destination, for: compiled)
+        else { return nil }
         switch service.service.ports.first(where: { $0.servicePort == port })?.appProtocol {
         case .http2?, .grpc?: return true
         case .http11?: return pool.h2Upgrade == .always
         default: return pool.h2Upgrade == .always ? true : nil
+        }
+    }
+}
+
+extension Snapshot {
+    /// The service that a destination of a waypoint's service is, and its port. Nil where there is no such service or port.
+    fileprivate func entry(
+        of destination: Destination, for compiled: CompiledWaypointService
+    ) -> (service: ServiceEntry, port: UInt16)? {
+        guard let policy = compiled.service.destinations[destination.host],
+            let entry = service(policy.service)
+        else { return nil }
+        let known = entry.service.ports.map(\.servicePort)
+        if let port = destination.port { return known.contains(port) ? (entry, port) : nil }
+        return known.count == 1 ? (entry, known[0]) : nil
+    }
+
+    /// Where a waypoint sends what is for a destination; nil where there is no such service, port or subset.
+    func endpoints(
+        of destination: Destination, for compiled: CompiledWaypointService, from waypoint: WorkloadEntry
+    ) -> [UpstreamEndpoint]? {
+        guard let (service, port) = entry(of: destination, for: compiled) else { return nil }
+        var found = candidates(of: service, port: port, from: waypoint, isIPv4: waypoint.prefersIPv4)
+        if let subset = destination.subset {
+            guard let named = compiled.service.destinations[destination.host]?.subsets[subset] else {
+                return nil
+            }
+            found.removeAll { !named.endpoints.contains($0.workload.workload.uid) }
+        }
+        return found.map {
+            UpstreamEndpoint(id: $0.workload.workload.uid, address: $0.address, weight: $0.weight)
         }
     }
 }

@@ -26,6 +26,7 @@ final class WaypointAgent {
     private let startedAt = WallClock.now()
     private var phase = Phase.running
     private var snapshot = Snapshot.empty
+    private var services: [NamespacedName: CompiledWaypointService] = [:]
     /// The workload that we are.
     private var own: WorkloadEntry?
     private var certificates: [Identity: CertificateState] = [:]
@@ -95,6 +96,7 @@ final class WaypointAgent {
     }
 
     private func take(_ services: [NamespacedName: CompiledWaypointService]) {
+        self.services = services
         for worker in workers { worker.perform { $0.publish(services) } }
     }
 
@@ -208,6 +210,7 @@ final class WaypointAgent {
             json.arrayMember("workloads", of: snapshot.allWorkloads) { $0.workload($1) }
             json.arrayMember("services", of: snapshot.allServices) { $0.service($1) }
             json.arrayMember("policies", of: snapshot.allPolicies) { $0.policy($1) }
+            json.routing(services, snapshot, own: own)
             json.objectMember("version") { json in
                 for (name, value) in BuildVersion.current.members { json.member(name, value) }
             }
