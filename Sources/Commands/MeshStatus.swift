@@ -10,6 +10,8 @@ public struct MeshStatus {
     let nodes: [JSONAnswer]
     /// Each pod of a waypoint.
     let waypoints: [JSONAnswer]
+    /// Where daemons were asked, by node, or `namespace/name` of a waypoint's pod.
+    let sockets: [String: String]
     /// Sockets at which nobody answered, with the reason.
     let silent: [String]
 
@@ -19,8 +21,11 @@ public struct MeshStatus {
     }
 
     /// - Parameter daemons: nodes and waypoints.
-    init(control: JSONAnswer?, daemons: [JSONAnswer], silent: [String] = []) {
+    init(
+        control: JSONAnswer?, daemons: [JSONAnswer], sockets: [String: String] = [:], silent: [String] = []
+    ) {
         self.control = control
+        self.sockets = sockets
         nodes = daemons.filter { $0.text("waypoint") == nil }
         waypoints = daemons.filter { $0.text("waypoint") != nil }
         self.silent = silent
@@ -34,12 +39,18 @@ public struct MeshStatus {
         }
         var control: JSONAnswer?
         var daemons: [JSONAnswer] = []
+        var sockets: [String: String] = [:]
         var silent: [String] = []
         for name in names {
             let path = "\(runDirectory)/\(name)"
             do throws(CommandError) {
                 let answer = try JSONAnswer(try AdminClient(socketPath: path).page("/status"), from: path)
-                if name == "control.sock" { control = answer } else { daemons.append(answer) }
+                if name == "control.sock" {
+                    control = answer
+                } else {
+                    daemons.append(answer)
+                    if let name = answer.daemonName { sockets[name] = path }
+                }
             } catch {
                 silent.append(error.description)
             }
@@ -49,7 +60,7 @@ public struct MeshStatus {
             throw silent.first.map { .failed($0) }
                 ?? .unreachable(socket: "\(runDirectory)/control.sock", missing)
         }
-        self.init(control: control, daemons: daemons, silent: silent)
+        self.init(control: control, daemons: daemons, sockets: sockets, silent: silent)
     }
 
     /// The report.

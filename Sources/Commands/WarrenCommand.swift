@@ -76,6 +76,36 @@ public enum WarrenCommand {
             Command.Example("may mallory reach echo?", "warren explain shop/mallory 10.97.2.11:7777"),
             Command.Example("the same by IPv6", "warren explain shop/mallory [fd97:0:2::11]:7777"),
         ])
+    private static let config = Command(
+        "config", summary: "Show what a waypoint runs on.",
+        subcommands: [
+            configPart(
+                "routes", "Show the routes of the services that a waypoint stands before.",
+                Command.Example(
+                    "where requests go, and which rule says so", "warren config routes shop/waypoint"),
+                Command.Example("every field of every route", "warren config routes shop/waypoint -o yaml")),
+            configPart(
+                "clusters", "Show how a waypoint treats the services that its routes lead to.",
+                Command.Example("balancing, limits and their rules", "warren config clusters shop/waypoint"),
+                Command.Example("for a script", "warren config clusters shop/waypoint -o json")),
+            configPart(
+                "endpoints", "Show where a waypoint sends what is for a service or a subset.",
+                Command.Example("is the subset empty?", "warren config endpoints shop/waypoint"),
+                Command.Example(
+                    "as one pod of the waypoint sees it", "warren config endpoints shop/waypoint-1")),
+        ])
+
+    private static func configPart(_ name: String, _ summary: String, _ examples: Command.Example...)
+        -> Command
+    {
+        Command(
+            name, summary: summary, options: [output.declaration, runDirectory.declaration],
+            arguments: [
+                Command.Argument("NAME", help: "the waypoint or its pod, on this machine: namespace/name")
+            ],
+            examples: examples)
+    }
+
     private static let token = Command(
         "token", summary: "Make join tokens for nodes and waypoints on other machines.",
         subcommands: [
@@ -113,7 +143,7 @@ public enum WarrenCommand {
             encrypted, mutually authenticated and authorized, without a change to them.
             """,
         subcommands: [
-            up, status, explain, token, completion, Command("version", summary: "Print the version."),
+            up, status, config, explain, token, completion, Command("version", summary: "Print the version."),
         ],
         examples: [
             Command.Example("start a mesh", "warren up -f Deploy/examples/two-nodes"),
@@ -143,6 +173,11 @@ public enum WarrenCommand {
             let section = try choice(invocation.arguments.first, of: MeshStatus.Section.self)
             let report = try MeshStatus(runDirectory: invocation[runDirectory])
             return show(report.text(invocation[output], section, now: .now()))
+        case ["config", "routes"], ["config", "clusters"], ["config", "endpoints"]:
+            guard let part = try choice(invocation.path.last, of: ConfigCommand.Part.self) else { return 2 }
+            let command = try ConfigCommand(
+                part, of: invocation.arguments[0], runDirectory: invocation[runDirectory])
+            return show(command.text(invocation[output]))
         case ["explain"]:
             let report = try ExplainCommand(
                 runDirectory: invocation[runDirectory], source: invocation.arguments[0],

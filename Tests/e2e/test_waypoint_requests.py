@@ -5,10 +5,12 @@
 
 import collections
 import contextlib
+import json
 import re
+import subprocess
 
 import pytest
-from warrenlab import Lab, ask, receive_all, wait
+from warrenlab import BINARIES, Lab, ask, receive_all, wait
 
 HOST = "server.shop.svc.cluster.local"
 
@@ -162,6 +164,40 @@ def test_each_request_has_its_line_and_is_counted(lab):
     labels = ('reporter="waypoint"', 'request_protocol="http"', 'source_workload="client"', f'destination_service="{HOST}"',
               'connection_security_policy="mutual_tls"')
     assert any(all(label in one for label in labels) for one in counted), counted
+
+
+def config(lab, part, name, *options, status=0):
+    answer = subprocess.run(
+        [BINARIES / "warren", "config", part, name, "--run-directory", lab.run_directory, *options], capture_output=True, text=True)
+    assert answer.returncode == status, answer.stdout + answer.stderr
+    return answer.stdout + answer.stderr
+
+
+def test_what_the_waypoint_runs_on_is_shown(lab, routes):
+    routes("  - name: canary\n    match:\n    - headers: {x-canary: {exact: \"yes\"}}\n"
+           "    route:\n    - destination: {host: server, subset: v2}\n    timeout: 3s\n"
+           "  - route:\n    - destination: {host: server, subset: v1}\n")
+    wait(lambda: {get(lab).version for _ in range(10)} == {"v1"}, "the routes are there")
+
+    def rows(part, name="shop/wp"):
+        lines = [re.split(r" {3,}", line) for line in config(lab, part, name).splitlines()]
+        assert len({len(line) for line in lines}) == 1, lines
+        return lines
+
+    shown = [row for row in rows("routes") if row[:2] == [HOST, "80"]]
+    assert [row[2] for row in shown] == ["VirtualService shop/server rule 0 (canary)", "VirtualService shop/server rule 1"]
+    assert [row[3] for row in shown] == ["header x-canary is yes", "any request"]
+    assert "subset v2; timeout 3s" in shown[0][4] and "subset v1" in shown[1][4]
+    assert [HOST, "80", "v1", "least request", "-", "DestinationRule shop/server"] in rows("clusters")
+    for subset, pod in lab.versions.items():
+        for name in ("shop/wp", "shop/wp-1"):
+            (row,) = [row for row in rows("endpoints", name) if row[:3] == [HOST, "80", subset]]
+            assert row[3].endswith(f"/shop/{subset}") and row[4:] == [f"{pod.ip}:9080", "1"]
+    dumped = json.loads(config(lab, "routes", "shop/wp", "-o", "json"))
+    (port,) = [one for one in dumped if one["service"] == HOST and one["port"] == 80]
+    action = port["virtualHosts"][0]["routes"][0]["action"]
+    assert action["type"] == "forward" and action["timeout"] == "3s" and action["destinations"][0]["subset"] == "v2"
+    assert "there are shop/wp" in config(lab, "routes", "shop/other", status=2)
 
 
 def test_the_waypoint_drains_without_a_failed_request(lab):
