@@ -44,6 +44,8 @@ final class Exchange: MessageStreamDelegate {
     private var retryPolicy: RetryPolicy?
     private var tried: [String] = []
     private var hasRetriedStale = false
+    /// It is one of the destination's tries again.
+    private var holdsRetry = false
     private var shadows: [Shadow] = []
     private var allowedOrigin: [UInt8]?
 
@@ -382,10 +384,10 @@ final class Exchange: MessageStreamDelegate {
             return
         }
         recordStatus(head, isWhole: endStream, of: attempt)
-        if mayRetry, let policy = retryPolicy, policy.includes(head) {
+        if mayRetry, let policy = retryPolicy, policy.includes(head), takesRetry() {
             return retry()
         }
-        if attempts > 1, retriesLeft == 0, retryPolicy?.includes(head) == true { flags.insert(.retryLimit) }
+        if retriesLeft == 0, retryPolicy?.includes(head) == true { noteRetries() }
         upstreamTime = service.loop.now - attempt.began
         answer(head, endStream: endStream)
     }
@@ -408,6 +410,7 @@ final class Exchange: MessageStreamDelegate {
 
     private func answer(_ head: HeaderBlock, endStream: Bool) {
         cancel(&tryTimeout)
+        giveRetryBack()
         isKeeping = false
         hasAnswered = true
         status = head.status ?? 0
@@ -484,8 +487,8 @@ final class Exchange: MessageStreamDelegate {
             return reply(answer)
         }
         upstream?.record(failure == .timeout ? .timedOut : .failed, of: attempt.pool)
-        if mayRetry, let policy = retryPolicy, policy.includesConnectFailure { return retry() }
-        if attempts > 1 { flags.insert(.retryLimit) }
+        if mayRetry, let policy = retryPolicy, policy.includesConnectFailure, takesRetry() { return retry() }
+        noteRetries()
         let reason = failure == .timeout ? "connection timeout" : "connection failure"
         reply(LocalReply(503, Self.text(reason, attempts), .upstreamConnectFailure))
     }
@@ -514,8 +517,8 @@ final class Exchange: MessageStreamDelegate {
             return attemptNow()
         }
         upstream?.record(.failed, of: attempt.pool)
-        if mayRetry, let policy = retryPolicy, policy.includes(reason) { return retry() }
-        if attempts > 1 { flags.insert(.retryLimit) }
+        if mayRetry, let policy = retryPolicy, policy.includes(reason), takesRetry() { return retry() }
+        noteRetries()
         switch reason {
         case .reset: reply(LocalReply(503, Self.text("remote reset", attempts), .upstreamReset))
         case .refused:
@@ -536,6 +539,32 @@ final class Exchange: MessageStreamDelegate {
     /// Everything of the request is still here, and nothing of an answer is with the client.
     private var mayRetry: Bool {
         retriesLeft > 0 && !hasAnswered && (isKeeping || isRequestWhole && bytesReceived == 0)
+    }
+
+    /// Takes a place among the tries again at the destination, or keeps the one that it has. Without one the client gets what there is, and the
+    /// flag says so as Envoy's does.
+    private func takesRetry() -> Bool {
+        guard let upstream else { return false }
+        if holdsRetry { return true }
+        guard upstream.activeRetries < upstream.configuration.retryLimit else {
+            service.metrics.retryOverflows.add()
+            flags.insert(.upstreamOverflow)
+            return false
+        }
+        upstream.activeRetries += 1
+        holdsRetry = true
+        return true
+    }
+
+    private func giveRetryBack() {
+        guard holdsRetry else { return }
+        holdsRetry = false
+        upstream?.activeRetries -= 1
+    }
+
+    /// The outcome is the last of several tries.
+    private func noteRetries() {
+        if attempts > 1, !flags.contains(.upstreamOverflow) { flags.insert(.retryLimit) }
     }
 
     private func retry() {
@@ -586,8 +615,8 @@ final class Exchange: MessageStreamDelegate {
         guard !hasAnswered, !isOver else { return }
         service.metrics.timeouts.add()
         if let attempt { upstream?.record(.timedOut, of: attempt.pool) }
-        if mayRetry, let policy = retryPolicy, policy.includesReset { return retry() }
-        if attempts > 1 { flags.insert(.retryLimit) }
+        if mayRetry, let policy = retryPolicy, policy.includesReset, takesRetry() { return retry() }
+        noteRetries()
         reply(LocalReply(504, "upstream request timeout", .upstreamTimeout))
     }
 
@@ -665,6 +694,7 @@ final class Exchange: MessageStreamDelegate {
         cancel(&pause)
         service.loop.cancel(idle)
         onPause = nil
+        giveRetryBack()
         let isComplete = isAnswerWhole && releasing && !hasAnsweredLocally
         let attempt = self.attempt
         self.attempt = nil

@@ -13,6 +13,7 @@ public struct L7Metrics: Sendable {
     let overloads: Counter
     let retries: Counter
     let retriesOutOfBuffer: Counter
+    let retryOverflows: Counter
     let timeouts: Counter
     let faults: Counter
     let mirrored: Counter
@@ -43,6 +44,9 @@ public struct L7Metrics: Sendable {
         retriesOutOfBuffer = registry.counter(
             "warren_http_retries_too_large",
             "Requests whose content was too large to be kept for another try.")
+        retryOverflows = registry.counter(
+            "warren_http_retries_overflow",
+            "Requests that were not tried again because too many others of their destination were.")
         timeouts = registry.counter("warren_http_timeouts", "Requests and tries that took too long.")
         faults = registry.counter("warren_http_faults", "Failures and delays made on purpose.")
         mirrored = registry.counter("warren_http_mirrored", "Copies of requests that were sent.")

@@ -72,6 +72,8 @@ public final class Upstream {
         public var pendingLimit = Int(UInt32.max)
         /// Nil: endpoints are not put out because of what comes of requests.
         public var outlierDetection: OutlierDetection?
+        /// Tries again that are under way at once, their pauses among them (maxRetries).
+        public var retryLimit = Int(UInt32.max)
         public var http1 = HTTP1Limits.streaming
         public var http2 = HTTP2Configuration.proxied
 
@@ -92,6 +94,7 @@ public final class Upstream {
     private var next = 0
     var activeRequests = 0
     var pendingRequests = 0
+    var activeRetries = 0
     private lazy var sweep = CallbackTimer { [weak self] in self?.closeIdle() }
 
     private lazy var outlierSweep = CallbackTimer { [weak self] in self?.sweepOutliers() }
