@@ -43,6 +43,10 @@ final class Exchange: MessageStreamDelegate {
     private var retriesLeft = 0
     private var retryPolicy: RetryPolicy?
     private var tried: [String] = []
+    /// Of what the request has for the key that endpoints are chosen by.
+    private var hash: UInt64?
+    /// The field of the answer that sets the cookie which is that key.
+    private var newCookie: String?
     private var hasRetriedStale = false
     /// It is one of the destination's tries again.
     private var holdsRetry = false
@@ -231,6 +235,11 @@ final class Exchange: MessageStreamDelegate {
         self.upstream = upstream
         if let authority = destination.authority { request.set(":authority", authority) }
         request.apply(destination.requestHeaders)
+        hash = upstream.hash(of: request, from: client)
+        if hash == nil, let made = upstream.newCookie(random: self.service.random) {
+            hash = XXHash64.hash(made.value)
+            newCookie = made.field
+        }
         let policy = forwarding.retries ?? self.service.configuration.defaultRetries
         retryPolicy = policy
         retriesLeft = policy.attempts
@@ -247,7 +256,7 @@ final class Exchange: MessageStreamDelegate {
 
     private func attemptNow() {
         guard let upstream, !isOver else { return }
-        guard let pool = upstream.choose(avoiding: tried, random: service.random) else {
+        guard let pool = upstream.choose(avoiding: tried, hash: hash, random: service.random) else {
             return reply(LocalReply(503, "no healthy upstream", .noHealthyUpstream))
         }
         attempts += 1
@@ -266,7 +275,8 @@ final class Exchange: MessageStreamDelegate {
     private func mirror(_ mirrors: [Mirror]) {
         for mirror in mirrors where mirror.share.includes(random: service.random()) {
             guard let upstream = service.resolver.upstream(for: mirror.destination),
-                let pool = upstream.choose(avoiding: [], random: service.random)
+                let pool = upstream.choose(
+                    avoiding: [], hash: upstream.hash(of: request, from: client), random: service.random)
             else { continue }
             var copy = request
             copy.set(":authority", Self.shadowed(request.authority ?? ""))
@@ -419,6 +429,7 @@ final class Exchange: MessageStreamDelegate {
         if let upstreamTime {
             head.set("x-envoy-upstream-service-time", String(upstreamTime.wholeMilliseconds))
         }
+        if let newCookie { head.append("set-cookie", newCookie) }
         finishHead(&head)
         isAnswerWhole = endStream
         if status == 101 { cancel(&timeout) }

@@ -53,6 +53,8 @@ public final class Upstream {
         case leastRequest
         case roundRobin
         case random
+        /// The same endpoint for the same key, as long as it is well; any for a request without the key.
+        case hash(LoadBalancing.HashKey, LoadBalancing.HashAlgorithm)
     }
 
     public struct Configuration: Sendable {
@@ -89,6 +91,8 @@ public final class Upstream {
     private var members: [EndpointPool] = []
     private var healthy: [EndpointPool] = []
     private var detector: OutlierDetector?
+    /// Of those that are well, by their names; made when it is needed.
+    private var table: (hashes: HashTable, pools: [EndpointPool])?
     private var totalWeight: UInt64 = 0
     private var hasEqualWeights = true
     private var next = 0
@@ -146,6 +150,7 @@ public final class Upstream {
         if let least = detector?.policy.minHealthPercent, healthy.count * 100 < least * members.count {
             healthy = members
         }
+        table = nil
         totalWeight = healthy.reduce(0) { $0 + UInt64($1.endpoint.weight) }
         hasEqualWeights = Set(healthy.map(\.endpoint.weight)).count <= 1
     }
@@ -192,28 +197,53 @@ public final class Upstream {
 
     /// An endpoint for a request, nil where none is healthy.
     ///
-    /// - Parameter tried: endpoints to be avoided if another is there.
-    func choose(avoiding tried: [String], random: () -> UInt64) -> EndpointPool? {
+    /// - Parameters:
+    ///   - tried: endpoints to be avoided if another is there.
+    ///   - hash: of what the request has for the key; nil where it has nothing, or there is no key.
+    func choose(avoiding tried: [String], hash: UInt64? = nil, random: () -> UInt64) -> EndpointPool? {
         guard !healthy.isEmpty else { return nil }
-        for _ in 0..<Self.picks {
-            let pool = pick(random)
+        for number in 0..<Self.picks {
+            let pool = pick(hash, number, random)
             if !tried.contains(pool.endpoint.id) { return pool }
         }
-        return healthy.first { !tried.contains($0.endpoint.id) } ?? pick(random)
+        return healthy.first { !tried.contains($0.endpoint.id) } ?? pick(hash, 0, random)
     }
 
-    private func pick(_ random: () -> UInt64) -> EndpointPool {
+    private func pick(_ hash: UInt64?, _ number: Int, _ random: () -> UInt64) -> EndpointPool {
         switch configuration.balancing {
         case .roundRobin:
             next = (next + 1) % healthy.count
             return healthy[next]
         case .random: return weighted(random())
+        case .hash(_, let algorithm):
+            let (hashes, pools) = table ?? makeTable(algorithm)
+            return pools[hashes.member(hash ?? random(), attempt: number)]
         case .leastRequest:
             let (a, b) = (weighted(random()), weighted(random()))
             let loadA = UInt64(a.activeRequests + 1) * UInt64(b.endpoint.weight)
             let loadB = UInt64(b.activeRequests + 1) * UInt64(a.endpoint.weight)
             return loadA <= loadB ? a : b
         }
+    }
+
+    private func makeTable(_ algorithm: LoadBalancing.HashAlgorithm) -> (HashTable, [EndpointPool]) {
+        let ordered = healthy.sorted { $0.endpoint.id < $1.endpoint.id }
+        let members = ordered.map { HashTable.Member(id: $0.endpoint.id, weight: $0.endpoint.weight) }
+        let made = (HashTable(algorithm, members), ordered)
+        table = made
+        return made
+    }
+
+    /// Nil where endpoints are not chosen by a key, or the request has nothing for it.
+    func hash(of request: HeaderBlock, from client: ClientContext) -> UInt64? {
+        guard case .hash(let key, _) = configuration.balancing else { return nil }
+        return key.hash(request, from: client)
+    }
+
+    /// The cookie that the answer to a request without one is to set.
+    func newCookie(random: () -> UInt64) -> (value: String, field: String)? {
+        guard case .hash(let key, _) = configuration.balancing else { return nil }
+        return key.newCookie(random: random)
     }
 
     private func weighted(_ random: UInt64) -> EndpointPool {

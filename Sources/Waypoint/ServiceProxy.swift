@@ -174,7 +174,8 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
         switch policy.loadBalancing.method {
         case .roundRobin: configuration.balancing = .roundRobin
         case .random: configuration.balancing = .random
-        case .leastRequest, .passthrough, .peakEWMA, .hash: configuration.balancing = .leastRequest
+        case .hash(let key, let algorithm): configuration.balancing = .hash(key, algorithm)
+        case .leastRequest, .passthrough, .peakEWMA: configuration.balancing = .leastRequest
         }
         configuration.outlierDetection = policy.outlierDetection
         configuration.speaksHTTP2 = speaksHTTP2(pool, destination)
