@@ -27,6 +27,12 @@ final class EndpointPool {
     /// Who waits for a session to be made, in order.
     private var waiting: [any StreamWaiter] = []
     private var connecting: [ObjectIdentifier: Connecting] = [:]
+    /// Who waits for one of the HTTP/1 connections that there are, in order: no further one may be made.
+    private var queue: [any StreamWaiter] = []
+    /// Connections are handed on from the loop, when who had them before is done with what was read from them.
+    private lazy var wake = CallbackTimer { [weak self] in self?.serveQueue() }
+    /// HTTP/1 connections, those that are being made among them.
+    var connectionCount = 0
     private var hasLeft = false
     private let metrics = L7Metrics.shared
 
@@ -50,11 +56,7 @@ final class EndpointPool {
                 return waiter.opened(session.makeStream(waiter), isReused: false)
             }
         } else {
-            while let connection = idle.popLast() {
-                guard connection.isUsable else {
-                    connection.close()
-                    continue
-                }
+            if queue.isEmpty, let connection = takeIdle() {
                 begin()
                 connection.take(waiter)
                 return waiter.opened(connection, isReused: true)
@@ -68,8 +70,44 @@ final class EndpointPool {
         if http2 {
             waiting.append(waiter)
             if connecting.isEmpty { connect(nil) }
-        } else {
+        } else if queue.isEmpty, mayConnect {
             connect(waiter)
+        } else {
+            metrics.connectionOverflows.add()
+            queue.append(waiter)
+        }
+    }
+
+    private func takeIdle() -> HTTP1Upstream? {
+        while let connection = idle.popLast() {
+            if connection.isUsable { return connection }
+            connection.close()
+        }
+        return nil
+    }
+
+    private var mayConnect: Bool {
+        connectionCount == 0 || upstream.connectionCount < upstream.configuration.connectionLimit
+    }
+
+    /// A connection has become idle, or there is room for another one.
+    func wakeQueue() {
+        if !queue.isEmpty, !wake.isArmed { upstream.loop.schedule(wake, after: .zero) }
+    }
+
+    private func serveQueue() {
+        while let waiter = queue.first {
+            if let connection = takeIdle() {
+                queue.removeFirst()
+                upstream.pendingRequests -= 1
+                connection.take(waiter)
+                waiter.opened(connection, isReused: true)
+            } else if mayConnect {
+                queue.removeFirst()
+                connect(waiter)
+            } else {
+                return
+            }
         }
     }
 
@@ -89,6 +127,9 @@ final class EndpointPool {
         if let index = waiting.firstIndex(where: { $0 === waiter }) {
             waiting.remove(at: index)
             upstream.pendingRequests -= 1
+        } else if let index = queue.firstIndex(where: { $0 === waiter }) {
+            queue.remove(at: index)
+            upstream.pendingRequests -= 1
         } else if let attempt = connecting.values.first(where: { $0.waiter === waiter }) {
             connecting[ObjectIdentifier(attempt)] = nil
             attempt.cancel()
@@ -100,6 +141,7 @@ final class EndpointPool {
 
     private func connect(_ waiter: (any StreamWaiter)?) {
         let attempt = Connecting(self, waiter)
+        if waiter != nil { attempt.slot = ConnectionSlot(self) }
         connecting[ObjectIdentifier(attempt)] = attempt
         attempt.start()
     }
@@ -110,9 +152,9 @@ final class EndpointPool {
         switch outcome {
         case .connected(let channel)?:
             metrics.upstreamConnections.add()
-            if let waiter = attempt.waiter {
+            if let waiter = attempt.waiter, let slot = attempt.slot {
                 upstream.pendingRequests -= 1
-                let connection = HTTP1Upstream(self, upstream.loop, channel, configuration.http1)
+                let connection = HTTP1Upstream(self, slot, upstream.loop, channel, configuration.http1)
                 connection.take(waiter)
                 connection.start()
                 waiter.opened(connection, isReused: false)
@@ -129,6 +171,7 @@ final class EndpointPool {
 
     private func fail(_ attempt: Connecting, _ failure: ConnectFailure) {
         metrics.upstreamFailures.add()
+        attempt.slot?.free()
         if let waiter = attempt.waiter {
             upstream.pendingRequests -= 1
             return waiter.failed(failure)
@@ -148,8 +191,11 @@ final class EndpointPool {
     }
 
     func returned(_ connection: HTTP1Upstream) {
-        guard idle.count < upstream.configuration.idleLimit else { return connection.close() }
+        guard idle.count < upstream.configuration.idleLimit || !queue.isEmpty else {
+            return connection.close()
+        }
         idle.append(connection)
+        wakeQueue()
     }
 
     func left(_ connection: HTTP1Upstream) { idle.removeAll { $0 === connection } }
@@ -194,6 +240,7 @@ private final class Connecting {
     private let pool: EndpointPool
     /// Whose it is; nil for a session that several wait for.
     let waiter: (any StreamWaiter)?
+    var slot: ConnectionSlot?
     private var giveUp: (() -> Void)?
     private lazy var deadline = CallbackTimer { [weak self] in self?.timedOut() }
 
@@ -216,6 +263,7 @@ private final class Connecting {
         pool.upstream.loop.cancel(deadline)
         giveUp?()
         giveUp = nil
+        slot?.free()
     }
 
     private func timedOut() {

@@ -10,6 +10,7 @@ import Tunnel
 final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
     /// Who keeps it while it is idle.
     private weak var pool: EndpointPool?
+    private let slot: ConnectionSlot
     private let loop: EventLoop
     private let channel: any ByteChannel
     private var machine: HTTP1ClientSide
@@ -26,8 +27,12 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
     /// Something of the answer has come.
     private(set) var hasAnswered = false
 
-    init(_ pool: EndpointPool, _ loop: EventLoop, _ channel: any ByteChannel, _ limits: HTTP1Limits) {
+    init(
+        _ pool: EndpointPool, _ slot: ConnectionSlot, _ loop: EventLoop, _ channel: any ByteChannel,
+        _ limits: HTTP1Limits
+    ) {
         self.pool = pool
+        self.slot = slot
         self.loop = loop
         self.channel = channel
         machine = HTTP1ClientSide(limits: limits)
@@ -48,6 +53,7 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
     func close() {
         guard !isOver else { return }
         isOver = true
+        slot.free()
         channel.close()
     }
 
@@ -214,6 +220,7 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
         guard !isOver else { return }
         isOver = true
         pool?.left(self)
+        slot.free()
         guard channel.isOpen else { return }
         if inPeace { channel.close() } else { channel.abort(.failed("an exchange broke")) }
     }

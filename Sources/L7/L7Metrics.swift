@@ -20,6 +20,7 @@ public struct L7Metrics: Sendable {
     let mirrorsCut: Counter
     let upstreamConnections: Counter
     let upstreamFailures: Counter
+    let connectionOverflows: Counter
     let ejections: Counter
     let ejectedEndpoints: Gauge
     let undetected: Counter
@@ -63,6 +64,9 @@ public struct L7Metrics: Sendable {
         ejectedEndpoints = registry.gauge(
             "warren_http_ejections_active",
             "Endpoints that are out, each counted by every loop that put it out.")
+        connectionOverflows = registry.counter(
+            "warren_http_upstream_connections_overflow",
+            "Requests that waited because their destination had as many connections as it may have.")
         undetected = registry.counter(
             "warren_http_not_http", "Connections to ports of unknown protocol that were not HTTP, or silent.")
         bufferRefusals = registry.counter(

@@ -76,6 +76,8 @@ public final class Upstream {
         public var outlierDetection: OutlierDetection?
         /// Tries again that are under way at once, their pauses among them (maxRetries).
         public var retryLimit = Int(UInt32.max)
+        /// HTTP/1 connections at once, on all endpoints together; beyond it requests wait. One to each endpoint may always be (maxConnections).
+        public var connectionLimit = Int(UInt32.max)
         public var http1 = HTTP1Limits.streaming
         public var http2 = HTTP2Configuration.proxied
 
@@ -99,6 +101,7 @@ public final class Upstream {
     var activeRequests = 0
     var pendingRequests = 0
     var activeRetries = 0
+    var connectionCount = 0
     private lazy var sweep = CallbackTimer { [weak self] in self?.closeIdle() }
 
     private lazy var outlierSweep = CallbackTimer { [weak self] in self?.sweepOutliers() }
@@ -254,6 +257,13 @@ public final class Upstream {
             left -= UInt64(pool.endpoint.weight)
         }
         return healthy[0]
+    }
+
+    /// Requests that wait for a connection to any endpoint may get theirs now.
+    func connectionFreed() {
+        // Below the limit nobody waits for more than the loop's next step.
+        guard pendingRequests > 0, connectionCount + 1 >= configuration.connectionLimit else { return }
+        for pool in pools.values { pool.wakeQueue() }
     }
 
     private var sweepInterval: Duration { max(.seconds(1), configuration.idleTimeout / 8) }

@@ -169,6 +169,7 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
         configuration.requestsPerConnection = pool.maxRequestsPerConnection ?? 0
         if let limit = pool.maxRequests { configuration.requestLimit = limit }
         if let limit = pool.maxPendingRequests { configuration.pendingLimit = limit }
+        if let limit = pool.maxConnections { configuration.connectionLimit = limit }
         if let limit = pool.maxRetries { configuration.retryLimit = limit }
         if let limit = pool.maxConcurrentStreams { configuration.http2.maxConcurrentStreams = limit }
         switch policy.loadBalancing.method {
