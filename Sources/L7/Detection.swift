@@ -12,6 +12,7 @@ final class Detection: ByteChannelDelegate {
     let client: ClientContext
     private var seen: [UInt8] = []
     private var isOver = false
+    private var isLate = false
     private lazy var deadline = CallbackTimer { [weak self] in self?.deadlinePassed() }
 
     /// RFC 9113 §3.4.
@@ -72,8 +73,20 @@ final class Detection: ByteChannelDelegate {
 
     func closed(_ reason: ByteChannelClose) { settle(nil) }
 
+    /// Lets go of a client that has said nothing; another one has the rest of its time.
+    func drain() {
+        guard !isOver, seen.isEmpty else { return }
+        channel.close()
+        settle(nil)
+    }
+
     private func deadlinePassed() {
-        if service.port == .unknown { return settle(.bytes) }
+        if service.port == .unknown, seen.isEmpty { return settle(.bytes) }
+        if service.port == .unknown, !isLate {
+            // It has begun as HTTP does. Passed on now, the rest would reach an application without having met a route.
+            isLate = true
+            return service.loop.schedule(deadline, after: service.configuration.headDeadline)
+        }
         service.metrics.headTimeouts.add()
         channel.close()
         settle(nil)

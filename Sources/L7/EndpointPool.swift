@@ -51,7 +51,7 @@ final class EndpointPool {
             return waiter.failed(.overflow)
         }
         if http2 {
-            if let session = sessions.first(where: { $0.canOpenStream && !isLast($0.requestCount) }) {
+            if let session = sessions.first(where: takesAnother) {
                 begin()
                 return waiter.opened(session.makeStream(waiter), isReused: false)
             }
@@ -163,6 +163,7 @@ final class EndpointPool {
                 sessions.append(session)
                 session.start()
                 capacityChanged()
+                if hasLeft { session.drain() }
             }
         case .failed(let reason)?: fail(attempt, .connect(reason))
         case nil: fail(attempt, .timeout)
@@ -185,9 +186,16 @@ final class EndpointPool {
     // MARK: What connections report
 
     /// Whether a connection with so many requests takes no more.
-    func isLast(_ requestCount: Int) -> Bool {
+    func isLast(_ requestCount: Int) -> Bool { hasLeft || isFull(requestCount) }
+
+    private func isFull(_ requestCount: Int) -> Bool {
         let limit = upstream.configuration.requestsPerConnection
-        return hasLeft || limit > 0 && requestCount >= limit
+        return limit > 0 && requestCount >= limit
+    }
+
+    /// Whoever waits was promised a stream, also by a pool that has left since.
+    private func takesAnother(_ session: HTTP2Session) -> Bool {
+        session.canOpenStream && !isFull(session.requestCount)
     }
 
     func returned(_ connection: HTTP1Upstream) {
@@ -208,7 +216,7 @@ final class EndpointPool {
     /// Whoever waits gets a stream where there is room, and a session of its own where there is none.
     func capacityChanged() {
         while let waiter = waiting.first {
-            guard let session = sessions.first(where: { $0.canOpenStream && !isLast($0.requestCount) }) else {
+            guard let session = sessions.first(where: takesAnother) else {
                 if connecting.isEmpty { connect(nil) }
                 return
             }

@@ -107,6 +107,11 @@ final class Exchange: MessageStreamDelegate {
         guard head.method != "CONNECT" || head[":protocol"] == "websocket" else {
             return reply(LocalReply(403))
         }
+        // What no endpoint could be sent costs none a connection, and is nobody's fault but the client's.
+        guard head.isSendable else {
+            service.metrics.refusedRequests.add()
+            return reply(LocalReply(400, "", .downstreamProtocolError))
+        }
         if let path = head.bytes(of: ":path"), let normal = normalizedPath(path) {
             received.set(":path", bytes: normal)
         }
@@ -146,7 +151,7 @@ final class Exchange: MessageStreamDelegate {
 
     private func prepare(_ entry: RouteEntry, _ forwarding: Forwarding, _ match: Int) {
         if let path = entry.rewrittenPath(service.routeHead, match: match) {
-            request.append("x-envoy-original-path", bytes: received.bytes(of: ":path") ?? [])
+            request.set("x-envoy-original-path", bytes: received.bytes(of: ":path") ?? [])
             request.set(":path", bytes: path)
         }
         if let authority = forwarding.rewrite?.authority { request.set(":authority", authority) }
@@ -243,7 +248,8 @@ final class Exchange: MessageStreamDelegate {
         let policy = forwarding.retries ?? self.service.configuration.defaultRetries
         retryPolicy = policy
         retriesLeft = policy.attempts
-        isKeeping = policy.attempts > 0
+        // What came during a delay, and was more than is kept, goes to the first try alone.
+        isKeeping = policy.attempts > 0 && requestBacklog.isEmpty
         if received[":protocol"] != nil { isKeeping = false }
         if request["expect"]?.lowercased() == "100-continue" {
             request.remove("expect")
@@ -255,7 +261,13 @@ final class Exchange: MessageStreamDelegate {
     }
 
     private func attemptNow() {
-        guard let upstream, !isOver else { return }
+        guard !isOver else { return }
+        // Between two tries configuration may have put another one in its place.
+        if upstream?.isClosed ?? true, case .service(let destination)? = chosen?.target {
+            giveRetryBack()
+            upstream = service.resolver.upstream(for: destination)
+        }
+        guard let upstream else { return reply(LocalReply(503, "", .noCluster)) }
         guard let pool = upstream.choose(avoiding: tried, hash: hash, random: service.random) else {
             return reply(LocalReply(503, "no healthy upstream", .noHealthyUpstream))
         }
@@ -274,15 +286,25 @@ final class Exchange: MessageStreamDelegate {
 
     private func mirror(_ mirrors: [Mirror]) {
         for mirror in mirrors where mirror.share.includes(random: service.random()) {
+            guard requestBacklog.isEmpty else {
+                service.metrics.mirrorsCut.add()
+                continue
+            }
             guard let upstream = service.resolver.upstream(for: mirror.destination),
                 let pool = upstream.choose(
                     avoiding: [], hash: upstream.hash(of: request, from: client), random: service.random)
             else { continue }
+            guard upstream.mirrorsUnderWay < service.configuration.mirrorLimit else {
+                service.metrics.mirrorsCut.add()
+                continue
+            }
             var copy = request
             copy.set(":authority", Self.shadowed(request.authority ?? ""))
             service.metrics.mirrored.add()
             let shadow = Shadow(
-                pool, copy, limit: service.configuration.mirrorBuffer, endStream: isRequestWhole)
+                pool, copy, limit: service.configuration.mirrorBuffer,
+                timeout: forwarding?.timeout ?? service.configuration.mirrorTimeout, endStream: isRequestWhole
+            )
             shadows.append(shadow)
             unsafe kept.withUnsafeBytes { unsafe shadow.content($0) }
             shadow.start(http2: upstream.configuration.speaksHTTP2 ?? (version == .http2))

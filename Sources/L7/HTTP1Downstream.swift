@@ -50,7 +50,11 @@ final class HTTP1Downstream: ByteChannelDelegate, MessageStream {
 
     /// No request after the one under way.
     func drain() {
-        if exchange == nil, held.isEmpty { end() } else { closesWhenFlushed = true }
+        if exchange == nil, held.isEmpty, !machine.isWithinRequest {
+            end()
+        } else {
+            closesWhenFlushed = true
+        }
     }
 
     // MARK: From the client

@@ -26,6 +26,11 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
     private(set) var idleSince = MonotonicTime(nanoseconds: 0)
     /// Something of the answer has come.
     private(set) var hasAnswered = false
+    /// What one read brought is being looked at, and the call has more of it. Bytes behind an answer in the same read are no other
+    /// request's.
+    private var isInBatch = false
+    private var hasMoreInCall = false
+    private var wasTakenInBatch = false
 
     init(
         _ pool: EndpointPool, _ slot: ConnectionSlot, _ loop: EventLoop, _ channel: any ByteChannel,
@@ -45,6 +50,7 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
 
     func take(_ exchange: any MessageStreamDelegate) {
         self.exchange = exchange
+        wasTakenInBatch = isInBatch
         requestCount += 1
         hasAnswered = false
     }
@@ -110,6 +116,7 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
     func release() {
         drop()
         guard !isOver else { return }
+        guard !hasMoreInCall else { return end(inPeace: true) }
         // An answer may come before its request is whole: what follows on such a connection nobody could tell apart.
         guard machine.isIdle, !machine.isOver, output.isEmpty, let pool, !pool.isLast(requestCount) else {
             return end(inPeace: true)
@@ -126,12 +133,18 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
     // MARK: From the endpoint
 
     func received(_ bytes: UnsafeRawBufferPointer) {
+        guard !wasTakenInBatch else {
+            channel.consumed(bytes.count)
+            return fail(.disconnected)
+        }
+        isInBatch = true
         var offset = 0
         while !isOver {
             let start = offset
             do throws(HTTP1Error) {
                 let event = try unsafe machine.next(bytes, &offset)
                 hasAnswered = true
+                hasMoreInCall = offset < bytes.count
                 switch event {
                 case .data(let range)?:
                     channel.consumed(offset - start - range.count)
@@ -152,7 +165,11 @@ final class HTTP1Upstream: ByteChannelDelegate, MessageStream {
         channel.consumed(bytes.count - offset)
     }
 
-    func batchEnded() {}
+    func batchEnded() {
+        isInBatch = false
+        hasMoreInCall = false
+        wasTakenInBatch = false
+    }
 
     private func handle(_ event: HTTP1Event) {
         switch event {

@@ -87,6 +87,10 @@ public final class HTTPService {
         public var retryBuffer = 64 << 10
         /// Content that a mirror may be behind.
         public var mirrorBuffer = 64 << 10
+        /// For a mirror's answer, where the route has no timeout.
+        public var mirrorTimeout = Duration.seconds(15)
+        /// Copies under way at once to one destination.
+        public var mirrorLimit = 1_024
         /// Requests under way at once.
         public var requestLimit = 16_384
         /// Where a route says nothing of retries.
@@ -113,6 +117,7 @@ public final class HTTPService {
     private var http1: [ObjectIdentifier: HTTP1Downstream] = [:]
     private var http2: [ObjectIdentifier: HTTP2Session] = [:]
     private var detections: [ObjectIdentifier: Detection] = [:]
+    private var isDraining = false
 
     /// - Parameter random: for weights, shares, endpoints and pauses.
     public init(
@@ -137,6 +142,8 @@ public final class HTTPService {
 
     /// Lets every connection end with the request under way.
     public func drain() {
+        isDraining = true
+        for detection in Array(detections.values) { detection.drain() }
         for connection in http1.values { connection.drain() }
         for session in http2.values { session.drain() }
     }
@@ -159,6 +166,8 @@ public final class HTTPService {
             onBytes(detection.channel, detection.client, early)
         case nil: break
         }
+        // One request of it may still come: its client could not know.
+        if isDraining, kind != nil { drain() }
     }
 
     func opened(_ connection: HTTP1Downstream) { http1[ObjectIdentifier(connection)] = connection }

@@ -11,6 +11,15 @@ extension HeaderBlock {
         return rest == nil || rest == UInt8(ascii: "+") || rest == UInt8(ascii: ";")
     }
 
+    /// Whether it can be written as HTTP/1 too: somebody to ask, and a path of visible ASCII (RFC 3986 §3.3).
+    var isSendable: Bool {
+        guard let authority = bytes(of: ":authority") ?? bytes(of: "host"), !authority.isEmpty else {
+            return false
+        }
+        guard let path = bytes(of: ":path"), !path.isEmpty else { return false }
+        return (Array(authority) + Array(path)).allSatisfy { (0x21...0x7e).contains($0) }
+    }
+
     /// A method that changes nothing (RFC 9110 §9.2.1).
     var isSafe: Bool { ["GET", "HEAD", "OPTIONS", "TRACE"].contains(method) }
 

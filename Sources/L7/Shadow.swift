@@ -1,3 +1,4 @@
+import EventLoop
 import HTTP2
 import Tunnel
 
@@ -11,18 +12,38 @@ final class Shadow: StreamWaiter {
     private var trailers = HeaderBlock()
     private var stream: (any MessageStream)?
     private var isOver = false
-    private var isCounted = true
+    private var isCounted = false
     private var isSent = false
+    private let timeout: Duration
+    /// From the end of the request on.
+    private var deadline: LoopTimer?
 
-    init(_ pool: EndpointPool, _ head: HeaderBlock, limit: Int, endStream: Bool) {
+    init(_ pool: EndpointPool, _ head: HeaderBlock, limit: Int, timeout: Duration, endStream: Bool) {
         self.pool = pool
         self.head = head
         self.limit = limit
+        self.timeout = timeout
         isWhole = endStream
+        pool.upstream.mirrorsUnderWay += 1
         backlog = Backlog(pool: pool.upstream.loop.buffers)
     }
 
-    func start(http2: Bool) { pool.open(self, http2: http2) }
+    func start(http2: Bool) {
+        guard !isOver else { return }
+        isCounted = true
+        if isWhole { armDeadline() }
+        pool.open(self, http2: http2)
+    }
+
+    private func armDeadline() {
+        guard !isOver, timeout > .zero else { return }
+        deadline = pool.upstream.loop.schedule(after: timeout) { [weak self] in self?.timedOut() }
+    }
+
+    private func timedOut() {
+        L7Metrics.shared.mirrorsCut.add()
+        cancel()
+    }
 
     func content(_ bytes: UnsafeRawBufferPointer) {
         guard !isOver, unsafe !bytes.isEmpty else { return }
@@ -36,6 +57,7 @@ final class Shadow: StreamWaiter {
     func end(_ trailers: HeaderBlock) {
         isWhole = true
         self.trailers = trailers
+        armDeadline()
         send()
     }
 
@@ -56,6 +78,9 @@ final class Shadow: StreamWaiter {
 
     private func over() {
         isOver = true
+        if let deadline { pool.upstream.loop.cancel(deadline) }
+        deadline = nil
+        pool.upstream.mirrorsUnderWay -= 1
         stream = nil
         backlog.clear()
         if isCounted { pool.ended() }

@@ -102,6 +102,9 @@ public final class Upstream {
     var pendingRequests = 0
     var activeRetries = 0
     var connectionCount = 0
+    var mirrorsUnderWay = 0
+    /// Nothing new goes here.
+    private(set) var isClosed = false
     private lazy var sweep = CallbackTimer { [weak self] in self?.closeIdle() }
 
     private lazy var outlierSweep = CallbackTimer { [weak self] in self?.sweepOutliers() }
@@ -194,6 +197,7 @@ public final class Upstream {
 
     /// Ends idle connections, and the others with their requests.
     public func close() {
+        isClosed = true
         update([])
         loop.cancel(sweep)
     }

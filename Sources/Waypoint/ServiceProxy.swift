@@ -38,11 +38,9 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
 
     private func service(_ port: UInt16) -> HTTPService? {
         if let known = ports[port] { return known }
-        guard let routes = compiled.table(port: port), let described = compiled.service.ports[port] else {
-            return nil
-        }
+        guard let routes = compiled.table(port: port) else { return nil }
         let made = HTTPService(
-            loop: worker.loop, port: described.appProtocol == .unknown ? .unknown : .http, routes: routes,
+            loop: worker.loop, port: kind(of: port), routes: routes,
             resolver: self, random: { [unowned worker] in worker.randomness.next() })
         made.onBytes = { channel, _, early in
             guard let client = channel as? ClientChannel else { return channel.close() }
@@ -53,17 +51,25 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
         return made
     }
 
+    private func kind(of port: UInt16) -> PortProtocol {
+        compiled.service.ports[port]?.appProtocol == .unknown ? .unknown : .http
+    }
+
     // MARK: Changes
 
     /// Requests that begin from here on follow these routes; those under way end by the ones that they began with.
     func update(_ new: CompiledWaypointService) {
         compiled = new
         for (port, service) in ports {
-            if let routes = new.table(port: port) { service.routes = routes } else { retire(port) }
+            // A port that is for something else now has other connections.
+            if let routes = new.table(port: port), service.port == kind(of: port) {
+                service.routes = routes
+            } else {
+                retire(port)
+            }
         }
         for (destination, entry) in upstreams where new.traffic(to: destination) != entry.policy {
-            entry.upstream.close()
-            upstreams[destination] = nil
+            drop(destination, entry)
         }
         refreshEndpoints()
     }
@@ -76,13 +82,20 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
 
     func refreshEndpoints() {
         for (destination, entry) in upstreams {
-            guard let endpoints = endpoints(of: destination) else {
-                entry.upstream.close()
-                upstreams[destination] = nil
+            let speaksHTTP2 = speaksHTTP2(entry.policy.connectionPool, destination)
+            guard let endpoints = endpoints(of: destination),
+                speaksHTTP2 == entry.upstream.configuration.speaksHTTP2
+            else {
+                drop(destination, entry)
                 continue
             }
             entry.upstream.update(endpoints)
         }
+    }
+
+    private func drop(_ destination: Destination, _ entry: Entry) {
+        entry.upstream.close()
+        upstreams[destination] = nil
     }
 
     /// Every connection ends with the request under way.
@@ -116,8 +129,15 @@ final class ServiceProxy: UpstreamResolver, ExchangeObserver {
             let index = table.route(
                 serverName: compiled.service.key.name, destination: address, from: origin)
         else { return nil }
-        let chosen = table.routes[index].destinations.drawn(random)?.target
+        guard let chosen = table.routes[index].destinations.drawn(random)?.target else {
+            return .unresolved("no destination has a weight")
+        }
         return chosen == .service(Destination(compiled.service.key.name, port: port)) ? nil : chosen
+    }
+
+    /// Whether a destination is known, and nothing was asked for on the way to it that is not done.
+    func mayCarryBytes(to destination: Destination) -> Bool {
+        compiled.traffic(to: destination).map { $0.tls == nil } ?? false
     }
 
     /// An endpoint of a destination, by its share.

@@ -134,6 +134,13 @@ final class WaypointConnection {
         case .unresolved(let what)?: return end(.failed("the route leads nowhere: \(what)"))
         case nil: break
         }
+        let destination =
+            destination ?? target.service.map { Destination($0.service.hostname, port: target.port) }
+        // Sent without the TLS that was asked for, the bytes would be readable by whoever they were to be hidden from.
+        guard let destination, proxy.mayCarryBytes(to: destination) else {
+            return end(
+                .failed("a DestinationRule asks for TLS on the way to it, which is not begun for bytes yet"))
+        }
         tryNext(target, after: nil)
     }
 
@@ -326,9 +333,7 @@ final class WaypointConnection {
     /// Ends it for a reason of ours.
     func cut(_ reason: CloseReason) {
         if let relay { return relay.cut(reason) }
-        let client = self.client
         end(reason)
-        client?.abort(reason)
     }
 
     private func end(_ reason: CloseReason) {
@@ -337,8 +342,12 @@ final class WaypointConnection {
         stopWaiting()
         release(reason)
         account()
+        let wasRelayed = relay != nil
         relay = nil
-        client = nil
+        let client = self.client
+        self.client = nil
+        // One that was taken, and has nowhere to go. A relay has seen to the end of its own.
+        if !wasRelayed, client?.isOpen ?? false { client?.abort(reason) }
         record.reason = reason
         record.duration = worker.loop.now - began
         // Of requests each has had its own line.
