@@ -191,7 +191,12 @@ public final class StreamRelay: Relay {
             unsafe keep(bytes)
         } else if unsafe !pieces.append(bytes) {
             batchEnded()
-            unsafe _ = pieces.append(bytes)
+            // Behind what the socket did not take, or it would be passed by what comes next.
+            if !backlog.isEmpty {
+                unsafe keep(bytes)
+            } else if !machine.isOver {
+                unsafe _ = pieces.append(bytes)
+            }
         }
     }
 

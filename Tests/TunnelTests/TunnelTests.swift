@@ -130,6 +130,52 @@ struct TunnelTests {
     }
 
     /// A client may send, and end, before it is answered.
+    /// More pieces than one system call takes, to an application that does not take them at once.
+    @Test(.bothRecordLayers) func `many frames of one read keep their order`() throws {
+        let rig = try TunnelRig()
+        rig.applicationBuffers = 65_536
+        var opened: TunnelStream?
+        rig.pool.open(rig.target(), context: rig.clientContext) {
+            if case .opened(let stream, _, _) = $0 { opened = stream }
+        }
+        try rig.until("an open connection") { opened != nil && !rig.applications.isEmpty }
+        let stream = try #require(opened)
+        let (server, relay) = (rig.applications[0], rig.serverRelays[0])
+        var sent: [UInt8] = []
+        func burst() {
+            for _ in 0..<800 {
+                let piece = [UInt8](
+                    repeating: UInt8(truncatingIfNeeded: sent.count >> 10), count: 1_024)
+                let count = unsafe piece.withUnsafeBytes { unsafe stream.send($0, endStream: false) }
+                sent += piece.prefix(count)
+                if count < piece.count { return }
+            }
+        }
+        for _ in 0..<10 {
+            try rig.until("the application's socket is full") {
+                burst()
+                return relay.heldByteCount > 0
+            }
+            // Nothing waits, and there is hardly any room: what comes now is taken in part.
+            try rig.until("everything is in the socket") {
+                server.step()
+                return relay.heldByteCount == 0
+            }
+            let before = sent.count
+            try rig.until("the window is open again") {
+                burst()
+                return sent.count > before
+            }
+        }
+        try rig.until("everything") {
+            server.step()
+            return server.received.count == sent.count
+        }
+        let isIntact = server.received == sent
+        #expect(isIntact)
+        stream.reset(.cancel)
+    }
+
     @Test func `a late refusal of a stream that has ended lets the tunnel drain`() throws {
         let rig = try TunnelRig()
         rig.holdsRequests = true
