@@ -24,7 +24,7 @@ public func candidates(
 ) -> [EndpointCandidate] {
     var trace = Trace.off
     let found = candidates(of: service, port: port, from: waypoint.workload, without: [], trace: &trace)
-    return found.compactMap { chosen in
+    return found.compactMap { chosen, _ in
         let workload = chosen.endpoint.workload
         guard workload.workload.network == waypoint.workload.network,
             let address = chooseAddress(
@@ -44,12 +44,12 @@ func chooseEndpoint(
     randomness: inout some RandomNumberGenerator, trace: inout Trace
 ) -> ChosenEndpoint? {
     let candidates = candidates(of: service, port: port, from: source, without: failed, trace: &trace)
-    let total = candidates.reduce(UInt64(0)) { $0 + UInt64($1.endpoint.workload.workload.capacity) }
+    let total = candidates.reduce(UInt64(0)) { $0 + UInt64($1.chosen.endpoint.workload.workload.capacity) }
     guard total > 0 else { return nil }
     var left = UInt64.random(in: 0..<total, using: &randomness)
     for candidate in candidates {
-        let weight = UInt64(candidate.endpoint.workload.workload.capacity)
-        if left < weight { return candidate }
+        let weight = UInt64(candidate.chosen.endpoint.workload.workload.capacity)
+        if left < weight { return candidate.chosen }
         left -= weight
     }
     return nil
@@ -58,7 +58,7 @@ func chooseEndpoint(
 private func candidates(
     of service: ServiceEntry, port: UInt16, from source: Workload, without failed: Set<String>,
     trace: inout Trace
-) -> [ChosenEndpoint] {
+) -> [(chosen: ChosenEndpoint, locality: LocalityRank)] {
     var candidates: [(chosen: ChosenEndpoint, locality: LocalityRank)] = []
     let preferences = service.service.loadBalancing.routingPreference
     for endpoint in service.endpoints {
@@ -80,7 +80,7 @@ private func candidates(
     case .unspecified, .passthrough:
         break
     }
-    return candidates.map(\.chosen)
+    return candidates
 }
 
 private func targetPort(of servicePort: UInt16, in service: ServiceEntry, endpoint: Endpoint) -> UInt16? {

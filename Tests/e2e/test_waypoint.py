@@ -267,6 +267,7 @@ def test_one_client_keeps_no_other_out(lab, waypoint):
     small = lab.waypoint("shop/small", nodes="b", options=["--workers", "1", "--connections", "8"]).start()
     vip, _ = lab.service("shop/tight", {"app": "server"}, {80: 8080}, {"istio.io/use-waypoint": "small"})
     wait(lambda: lab.alice.echoes(vip, 80) and f"{vip}:80" in small.access_log(), "the service is reached through it")
+    wait(lambda: small.status()["connections"] == 0, "the attempts are over")
     held = [lab.alice.connect(vip, 80) for _ in range(4)]
     for connection in held:
         connection.sendall(b"1")
