@@ -13,6 +13,7 @@ final class Detection: ByteChannelDelegate {
     private var seen: [UInt8] = []
     private var isOver = false
     private var isLate = false
+    private var isLeaving = false
     private lazy var deadline = CallbackTimer { [weak self] in self?.deadlinePassed() }
 
     /// RFC 9113 §3.4.
@@ -73,16 +74,20 @@ final class Detection: ByteChannelDelegate {
 
     func closed(_ reason: ByteChannelClose) { settle(nil) }
 
-    /// Lets go of a client that has said nothing; another one has the rest of its time.
+    /// A client that has said nothing gets a moment, for its request may be on its way; another one has the rest of its time.
     func drain() {
-        guard !isOver, seen.isEmpty else { return }
-        channel.close()
-        settle(nil)
+        guard !isOver, !isLeaving, seen.isEmpty, service.port == .http else { return }
+        isLeaving = true
+        service.loop.schedule(deadline, after: service.configuration.drainGrace)
     }
 
     private func deadlinePassed() {
+        if isLeaving, seen.isEmpty {
+            channel.close()
+            return settle(nil)
+        }
         if service.port == .unknown, seen.isEmpty { return settle(.bytes) }
-        if service.port == .unknown, !isLate {
+        if service.port == .unknown || isLeaving, !isLate {
             // It has begun as HTTP does. Passed on now, the rest would reach an application without having met a route.
             isLate = true
             return service.loop.schedule(deadline, after: service.configuration.headDeadline)

@@ -78,6 +78,8 @@ public final class HTTPService {
         public var detectionDeadline = Duration.milliseconds(100)
         /// For a request's head, from its first byte to its last.
         public var headDeadline = Duration.seconds(60)
+        /// While it drains, for a connection's first request to come.
+        public var drainGrace = Duration.seconds(1)
         /// For a connection without a request.
         public var idleTimeout = Duration.seconds(3_600)
         /// For an exchange in which nothing moves. As long as for idle connections: there are streams and long polls that have nothing to say for
