@@ -1,5 +1,6 @@
 """What an application sends at once goes along with its CONNECT: to one application at most, and to none that may not have it."""
 
+import pathlib
 import re
 import signal
 import socket
@@ -128,6 +129,10 @@ def test_after_a_refusal_they_go_to_another_endpoint_once(lab):
     assert counter(lab, "istio_tcp_connections_opened", "b") - before > total + 1
 
 
+def stands_still(pid):
+    return all("State:\tT" in (task / "status").read_text() for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
+
+
 def test_they_are_not_sent_again_when_the_peer_dies_with_them(lab):
     node = lab.nodes["b"].daemon
     lost = counter(lab, "warren_tunnel_first_bytes_lost")
@@ -138,6 +143,7 @@ def test_they_are_not_sent_again_when_the_peer_dies_with_them(lab):
         assert lab.client.echoes(lab.server.ip, 8080)
         before = sent_early(lab)
         node.process.send_signal(signal.SIGSTOP)
+        wait(lambda: stands_still(node.process.pid), "each of its threads has stopped")
         connection = lab.client.connect(lab.server.ip, 8085)
         connection.sendall(bytes(7_777))
         connections.append(connection)
