@@ -415,7 +415,7 @@ def test_tokens_are_made_for_declared_nodes_and_never_logged(control):
     with Client(control, "node-b", token=token).open() as client:
         client.ask(ADDRESS)
         assert names(client.of(ADDRESS))
-    assert "no Node stranger" in control.page("/tokens?node=stranger", "POST")
+    assert "no node stranger is in the configuration" in control.page("/tokens?node=stranger", "POST")
     assert "ttl has to be" in control.page("/tokens?node=node-b&ttl=0", "POST")
     assert token not in control.log() and control.token("node-a") not in control.log()
 
