@@ -43,7 +43,8 @@ final class WaypointConnection {
     private var failedWorkloads: Set<String> = []
     private let began: MonotonicTime
     private var isOver = false
-    private lazy var patience = CallbackTimer { [unowned self] in end(.notServed(authority)) }
+    private lazy var patience = CallbackTimer { [unowned self] in end(waitingFor) }
+    private lazy var waitingFor = CloseReason.notServed(authority)
 
     /// Endpoints that are tried for one connection.
     private static let attempts = 3
@@ -86,7 +87,9 @@ final class WaypointConnection {
             WaypointRequest(authority: authority, peer: peer, source: source.address), at: own,
             policies: worker.policies, snapshot: worker.snapshot, trace: &trace)
         switch verdict {
-        case .refuse(.notServed): waitForService()
+        case .refuse(.notServed): wait(orEnd: .notServed(authority))
+        // It is on its way, as a rule: attached before it has arrived.
+        case .refuse(.missingPolicy(let name)): wait(orEnd: .missingPolicy(name))
         case .refuse(let reason):
             end(reason)
         case .serve(let target):
@@ -105,7 +108,7 @@ final class WaypointConnection {
         guard let proxy = worker.proxy(for: service.service.key) else {
             // The service is known, and what is to be done with its requests is not yet.
             self.target = nil
-            return waitForService()
+            return wait(orEnd: .notServed(authority))
         }
         guard proxy.readsRequests(port: target.port) else { return carryBytes(target, by: proxy) }
         guard let stream = accept() else { return end(.resetByClient) }
@@ -155,7 +158,8 @@ final class WaypointConnection {
         }
     }
 
-    private func waitForService() {
+    private func wait(orEnd reason: CloseReason) {
+        waitingFor = reason
         worker.wait(self)
         if !patience.isArmed { worker.loop.schedule(patience, after: Self.serviceWait) }
     }
