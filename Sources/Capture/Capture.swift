@@ -5,7 +5,9 @@ import Linux
 ///
 /// Applied in the order routing, then everything of nftables in one batch, and removed in the reverse order: whatever
 /// happens in between, a namespace is either captured or as it was. Applying again replaces the rules at once, without a
-/// moment between the old and the new.
+/// moment between the old and the new. The one rule that leads all that the workload sends to loopback (untracked capture)
+/// comes last and goes first, for without the table an application could meet its own listeners there: until it has come the
+/// table refuses connections, as it does for a moment where one method takes the place of the other.
 ///
 /// Every call moves the thread into the namespace and back and waits for the kernel, some milliseconds: for a thread of
 /// its own, not for a loop.
@@ -18,20 +20,36 @@ public struct Capture: Sendable {
 
     /// Captures the namespace, or repairs it: whatever of ours is missing, changed or left over is put right.
     ///
-    /// - Throws: with the namespace as it was before, save for `.notAsWritten`.
+    /// - Throws: with a namespace that was not captured as it was before, save for `.notAsWritten`. In one that was, nothing
+    ///   gets out that did not before.
     public func apply(in namespace: borrowing NetworkNamespace) throws(CaptureError) {
         try inside(namespace) { () throws(CaptureError) in
-            let rules = CaptureRules(configuration, ipv6: hasIPv6())
+            let rules = rulesHere()
             var routing = try NetlinkConversation(.route)
-            let added = try routing.addMissing(rules.routing)
+            var tables = try NetlinkConversation(.netfilter)
+            let previous = try tables.table(named: rules.table.name, tag: rules.table.tag)?.table
+            for setting in rules.settings { try setting.switchOn() }
+            try routing.removeStaleRules(besides: rules.routing) { $0.leadsEverything }
+            let added = try routing.addMissing(rules.routing) { !$0.leadsEverything }
             do throws(CaptureError) {
-                var tables = try NetlinkConversation(.netfilter)
                 try tables.replace(rules.table)
             } catch {
                 try? routing.remove(rules: added.rules, routes: added.routes)
+                if previous == nil { try? Self.restoreSettings(besides: []) }
+                throw error
+            }
+            do throws(CaptureError) {
+                _ = try routing.addMissing(rules.routing) { $0.leadsEverything }
+            } catch {
+                if previous == nil {
+                    try? tables.remove(tableNamed: rules.table.name, tag: rules.table.tag)
+                    try? routing.remove(rules: added.rules, routes: added.routes)
+                    try? Self.restoreSettings(besides: [])
+                }
                 throw error
             }
             try routing.removeStale(besides: rules.routing)
+            try Self.restoreSettings(besides: rules.settings)
             let drifts = try Self.differences(from: rules)
             guard drifts.isEmpty else { throw .notAsWritten(drifts) }
         }
@@ -40,22 +58,28 @@ public struct Capture: Sendable {
     /// What is missing, changed or left over; empty when the namespace is captured as it should be.
     public func verify(_ namespace: borrowing NetworkNamespace) throws(CaptureError) -> [Drift] {
         try inside(namespace) { () throws(CaptureError) in
-            try Self.differences(from: CaptureRules(configuration, ipv6: hasIPv6()))
+            try Self.differences(from: rulesHere())
         }
     }
 
     /// Removes everything of ours, whatever configuration it was made by. A namespace without is left as it is.
     public func remove(from namespace: borrowing NetworkNamespace) throws(CaptureError) {
         try inside(namespace) { () throws(CaptureError) in
+            var routing = try NetlinkConversation(.route)
+            try routing.removeStaleRules(besides: nil) { $0.leadsEverything }
             var tables = try NetlinkConversation(.netfilter)
             do throws(CaptureError) {
                 try tables.remove(tableNamed: CaptureRules.tableName, tag: CaptureRules.tag)
             } catch .foreignTable {
                 // Then there is none of ours.
             }
-            var routing = try NetlinkConversation(.route)
             try routing.removeStale(besides: nil)
+            try Self.restoreSettings(besides: [])
         }
+    }
+
+    private static func restoreSettings(besides kept: [KernelSetting]) throws(CaptureError) {
+        for setting in KernelSetting.all where !kept.contains(setting) { try setting.restore() }
     }
 
     private static func differences(from rules: CaptureRules) throws(CaptureError) -> [Drift] {
@@ -68,6 +92,7 @@ public struct Capture: Sendable {
             found.rules.merge(try routing.routingRules(family)) { $1 }
             found.routes.merge(try routing.localRoutes(family, wanted: wanted)) { $1 }
         }
+        found.settings = Set(rules.settings.filter(\.isOn))
         return rules.differences(from: found)
     }
 
@@ -76,6 +101,13 @@ public struct Capture: Sendable {
     ) throws(CaptureError) -> T {
         try namespace.perform(
             orThrow: { .refused(.enter, object: $0.subject, number: $0.number, detail: nil) }, body)
+    }
+
+    /// For the current namespace.
+    private func rulesHere() -> CaptureRules {
+        var configuration = configuration
+        configuration.furtherAddresses = ((try? Interfaces.addresses()) ?? []).map(\.address.canonical)
+        return CaptureRules(configuration, ipv6: hasIPv6())
     }
 
     /// Whether loopback of the current namespace has IPv6: without, the kernel takes no IPv6 route to it.
@@ -124,20 +156,22 @@ extension NetlinkConversation {
         throw .malformedAnswer(step, "somebody changes the rules of nftables all the time")
     }
 
-    /// Adds what is missing.
+    /// Adds what is missing: the routes, and those of the rules.
     ///
     /// - Returns: what was added, to be taken back should the next step fail.
     fileprivate mutating func addMissing(
-        _ routing: Routing
+        _ routing: Routing, _ isMeant: (RoutingRule) -> Bool
     ) throws(CaptureError) -> (rules: [RoutingRule], routes: [LocalRoute]) {
         var added: (rules: [RoutingRule], routes: [LocalRoute]) = ([], [])
         do throws(CaptureError) {
             for route in routing.routes {
-                guard try localRoutes(route.family, wanted: route)[route] == nil else { continue }
-                try commitOne(.addRouting) { $0.add(route) }
-                added.routes.append(route)
+                let present = try localRoutes(route.family, wanted: route)
+                guard present[route] == nil else { continue }
+                let replaces = present.contains { $0.value && $0.key.table == route.table }
+                try commitOne(.addRouting) { $0.add(route, replaces: replaces) }
+                if !replaces { added.routes.append(route) }
             }
-            for rule in routing.rules {
+            for rule in routing.rules where isMeant(rule) {
                 guard try routingRules(rule.family)[rule] == nil else { continue }
                 try commitOne(.addRouting) { $0.add(rule) }
                 added.rules.append(rule)
@@ -150,13 +184,25 @@ extension NetlinkConversation {
         return added
     }
 
+    /// Removes those of the rules that carry our origin and are none of `kept`.
+    fileprivate mutating func removeStaleRules(
+        besides kept: Routing?, where isMeant: (RoutingRule) -> Bool = { _ in true }
+    ) throws(CaptureError) {
+        for family in Family.allCases {
+            let rules = try routingRules(family).filter {
+                $0.value && kept?.rules.contains($0.key) != true && isMeant($0.key)
+            }
+            try remove(rules: rules.map(\.key), routes: [])
+        }
+    }
+
     /// Removes rules and routes that carry our origin and are none of `kept`.
     fileprivate mutating func removeStale(besides kept: Routing?) throws(CaptureError) {
+        try removeStaleRules(besides: kept)
         for family in Family.allCases {
-            let rules = try routingRules(family).filter { $0.value && kept?.rules.contains($0.key) != true }
             let routes = try localRoutes(family, wanted: nil)
                 .filter { $0.value && kept?.routes.contains($0.key) != true }
-            try remove(rules: rules.map(\.key), routes: routes.map(\.key))
+            try remove(rules: [], routes: routes.map(\.key))
         }
     }
 

@@ -14,6 +14,14 @@ public struct Mark: Hashable, Sendable, CustomStringConvertible {
     public var description: String { "0x\(String(value, radix: 16))/0x\(String(mask, radix: 16))" }
 }
 
+/// How connections are brought to the daemon (see `CaptureRules`).
+public enum CaptureMethod: String, Hashable, Sendable, CaseIterable {
+    /// By routing and transparent listeners: the kernel keeps no record of the pod's connections.
+    case untracked
+    /// By redirection, which takes connection tracking.
+    case tracked
+}
+
 /// What the rules of a namespace depend on. The defaults are Istio's (ztunnel.md §1.3), so that a pod looks the
 /// same to every tool that knows ambient mode.
 public struct CaptureConfiguration: Hashable, Sendable {
@@ -27,6 +35,9 @@ public struct CaptureConfiguration: Hashable, Sendable {
     public var packetMark = Mark(value: 0x539, mask: 0xfff)
     /// Marks connections to the workload that carry somebody else's source address, and routes their answers back.
     public var connectionMark = Mark(value: 0x111, mask: 0xfff)
+    /// Marks what arrives over other interfaces than loopback where nothing is tracked, so that the kernel's own answers
+    /// (resets, acknowledgements without a socket) and its check of sources go by the ordinary routes.
+    public var arrivalMark = Mark(value: 0x112, mask: 0xfff)
     /// The routing table that delivers everything locally, and the priority of the rule that leads there.
     public var routingTable: UInt32 = 100
     public var routingPriority: UInt32 = 32764
@@ -41,6 +52,37 @@ public struct CaptureConfiguration: Hashable, Sendable {
     /// Interfaces whose incoming traffic counts as the workload's own: virtual machines and nested containers
     /// (`istio.io/reroute-virtual-interfaces`).
     public var reroutedInterfaces: [InterfaceName] = []
+
+    /// What is wanted; `method` says what the rules then are.
+    public var preferredMethod = CaptureMethod.tracked
+    /// All addresses of the workload, its first of each family foremost: what its own connections come from. Without
+    /// tracking nothing is captured in a family that has none: connections there are refused.
+    public var workloadAddresses: [IPAddress] = []
+
+    /// What else the namespace holds of addresses, loopback and link-local ones aside; filled in where rules are written.
+    var furtherAddresses: [IPAddress] = []
+
+    /// All addresses of the namespace, each once and in a fixed order. So many that a rule has room for all.
+    func ownAddresses(_ family: Family) -> [[UInt8]] {
+        var seen: Set<IPAddress> = []
+        let all = workloadAddresses + furtherAddresses.filter { !$0.isLoopback }.sorted()
+        var own: [[UInt8]] = []
+        for address in all where Family(address) == family && seen.insert(address).inserted {
+            let bytes = address.bytes
+            let isLinkLocal: Bool = family == .ipv6 && bytes[0] == 0xfe && bytes[1] & 0xc0 == 0x80
+            if !isLinkLocal, own.count < Self.addressLimit { own.append(bytes) }
+        }
+        return own
+    }
+
+    /// A rule with as many takes half of `NetlinkBatch.messageLimit`.
+    private static let addressLimit = 40
+
+    /// A workload that takes connections itself answers them to where they came from, and what a virtual machine opens does
+    /// not come over loopback: both need tracking.
+    public var method: CaptureMethod {
+        capturesInbound && reroutedInterfaces.isEmpty ? preferredMethod : .tracked
+    }
 
     public init(daemonUserID: UInt32) {
         self.daemonUserID = daemonUserID

@@ -7,6 +7,7 @@ public enum CaptureError: Error, Hashable, Sendable, CustomStringConvertible {
         case enter = "entering the namespace"
         case open = "opening a netlink socket"
         case readRouting = "reading the routing rules"
+        case changeSetting = "changing a setting of the kernel"
         case addRouting = "adding routing"
         case readTable = "reading the nftables rules"
         case commit = "replacing the nftables rules"
@@ -48,11 +49,21 @@ public enum CaptureError: Error, Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The kernel, or where the daemon runs, lacks what capture without connection tracking takes.
+    public var lacksUntrackedCapture: Bool {
+        switch self {
+        case .refused(.changeSetting, _, _, _): true
+        case .refused(.commit, _, let number, _), .refused(.addRouting, _, let number, _):
+            [ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT, EINVAL].contains(number)
+        default: false
+        }
+    }
+
     private func hint(_ number: Int32) -> String {
         switch number {
         case EPERM: "; CAP_NET_ADMIN over the namespace is needed"
         case EOPNOTSUPP, EPROTONOSUPPORT:
-            "; the kernel lacks a module (nf_tables, nft_nat, nft_redir, nft_ct)"
+            "; the kernel lacks a module (nf_tables, nft_nat, nft_redir, nft_ct; nft_tproxy, nft_reject_inet)"
         default: ""
         }
     }
@@ -74,6 +85,7 @@ public enum Drift: Hashable, Sendable, CustomStringConvertible {
     case routingRuleUnexpected(RoutingRule)
     case routeMissing(LocalRoute)
     case routeUnexpected(LocalRoute)
+    case settingOff(KernelSetting)
 
     public var description: String {
         switch self {
@@ -87,6 +99,7 @@ public enum Drift: Hashable, Sendable, CustomStringConvertible {
         case .routingRuleUnexpected(let rule): "left over: \(rule)"
         case .routeMissing(let route): "missing: \(route)"
         case .routeUnexpected(let route): "left over: \(route)"
+        case .settingOff(let setting): "\(setting) is off"
         }
     }
 }
@@ -103,12 +116,15 @@ struct FoundState: Equatable {
     /// Everything in the routing tables that equals ours in kind, and whether it carries our mark of origin.
     var rules: [RoutingRule: Bool] = [:]
     var routes: [LocalRoute: Bool] = [:]
+    /// The settings that are on, whoever switched them on.
+    var settings: Set<KernelSetting> = []
 }
 
 extension CaptureRules {
     /// What must be repaired before `found` is what these rules say. Empty when all is well.
     func differences(from found: FoundState) -> [Drift] {
         tableDifferences(from: found.table) + routingDifferences(from: found)
+            + settings.filter { !found.settings.contains($0) }.map { .settingOff($0) }
     }
 
     private func tableDifferences(from found: FoundState.FoundTable?) -> [Drift] {

@@ -1,4 +1,18 @@
-/// Everything that Warren writes into one namespace, as data.
+import Address
+
+/// Everything that Warren writes into one namespace, as data: in one of two ways, by `CaptureConfiguration.method`.
+///
+/// Untracked (CaptureRules+Untracked.swift), where the kernel keeps no record of connections:
+///
+/// ```
+/// app ──SYN──▶ routing rule: TCP, of this machine ─▶ table 100: local ─▶ lo ─▶ prerouting: tproxy 15001 ──▶ daemon
+/// daemon ──mark 0x539, its own uid──▶ routing rule: goes by main, leaves
+/// peer ──SYN──▶ prerouting: mark 0x112, tproxy 15006 ──▶ daemon
+/// daemon ──source: the peer's address──▶ lo ──▶ app
+/// app ──answer to the peer's address──▶ the same routing rule ──▶ lo ──▶ the daemon's socket
+/// ```
+///
+/// Tracked (CaptureRules+Tracked.swift), for workloads that take connections themselves, and kernels without tproxy:
 ///
 /// ```
 /// app ──SYN──▶ nat output ──redirect 15001──▶ daemon ──mark 0x539, its own uid──▶ nat output: accepted, leaves
@@ -11,97 +25,48 @@
 /// connections are refused rather than let out in the clear.
 ///
 /// Who is believed: the mark alone says "the daemon's" nowhere that an application would gain by it. Leaving uncaptured
-/// takes the mark *and* the daemon's uid. Where packets come in there is no socket to ask, so mangle prerouting believes
+/// takes the mark *and* the daemon's uid. Where packets come in there is no socket to ask, so prerouting believes
 /// the mark; it can only be there on packets that this namespace sent to itself (the kernel clears marks between
-/// namespaces), and what it buys a forger is that the answers to its own connection stay inside the namespace.
+/// namespaces), and what it buys a forger is at most that its own connection stays inside the namespace.
 ///
-/// The nat chains see the first packet that connection tracking knows of a connection. A connection that was open before
-/// the rules came is therefore redirected in the middle and reset: it fails closed, and is opened again through the mesh.
+/// A connection that was open before the rules came is led to the daemon in its middle and reset: it fails closed, and is
+/// opened again through the mesh.
 public struct CaptureRules: Hashable, Sendable {
+    public let method: CaptureMethod
     public let table: Table
     public let routing: Routing
+    /// What has to be on beside them.
+    public let settings: [KernelSetting]
 
     /// - Parameter ipv6: whether the namespace has IPv6; without it the kernel refuses IPv6 routes.
     public init(_ configuration: CaptureConfiguration, ipv6: Bool) {
-        table = Table(
-            name: Self.tableName, tag: Self.tag,
-            chains: [
-                Chain(
-                    name: "mangle-prerouting", kind: .filter, hook: .prerouting, priority: -150,
-                    rules: Self.manglePrerouting(configuration)),
-                Chain(
-                    name: "mangle-output", kind: .route, hook: .output, priority: -150,
-                    rules: Self.mangleOutput(configuration)),
-                Chain(
-                    name: "nat-prerouting", kind: .nat, hook: .prerouting, priority: -100,
-                    rules: Self.natPrerouting(configuration)),
-                Chain(
-                    name: "nat-output", kind: .nat, hook: .output, priority: -100,
-                    rules: Self.natOutput(configuration)),
-            ])
-        routing = Routing(configuration, families: ipv6 ? [.ipv4, .ipv6] : [.ipv4])
+        let families: [Family] = ipv6 ? [.ipv4, .ipv6] : [.ipv4]
+        let chains: [Chain]
+        switch configuration.method {
+        case .tracked:
+            chains = Self.trackedChains(configuration)
+            routing = Routing(tracked: configuration, families: families)
+            settings = []
+        case .untracked:
+            chains = Self.untrackedChains(configuration)
+            routing = Routing(untracked: configuration, families: families)
+            settings = [.sourceCheckSeesMarks] + families.map { .answersKeepMarks($0) }
+        }
+        method = configuration.method
+        table = Table(name: Self.tableName, tag: Self.tag, chains: chains)
     }
 
-    init(table: Table, routing: Routing) {
+    init(method: CaptureMethod = .tracked, table: Table, routing: Routing, settings: [KernelSetting] = []) {
+        self.method = method
         self.table = table
         self.routing = routing
+        self.settings = settings
     }
 
     static let tableName = "warren"
     static let tag = "Warren ambient capture; managed, do not edit"
 
-    /// Connections with a borrowed source address come in over loopback with the daemon's mark on them. So do the daemon's
-    /// answers to the workload's own connections, which need no mark.
-    private static func manglePrerouting(_ configuration: CaptureConfiguration) -> [Rule] {
-        [
-            Rule(
-                "remember connections of the daemon to the workload", .isTCP,
-                .mark(.equal, configuration.packetMark), .direction(.original),
-                .setConnectionMark(configuration.connectionMark))
-        ]
-    }
-
-    /// Their answers go to an address that is not ours: the mark brings them to the table that delivers locally. What the
-    /// daemon sends goes to one that is, and to look for its way a second time would cost a tenth of sending it.
-    private static func mangleOutput(_ configuration: CaptureConfiguration) -> [Rule] {
-        [
-            Rule(
-                "answers to the daemon find back", .isTCP,
-                .connectionMark(.equal, configuration.connectionMark), .direction(.reply),
-                .setMark(configuration.connectionMark))
-        ]
-    }
-
-    private static func natPrerouting(_ configuration: CaptureConfiguration) -> [Rule] {
-        var rules = configuration.reroutedInterfaces.map { interface in
-            Rule(
-                "\(interface) carries the workload's own connections", .arrivesOn(interface), .isTCP,
-                .redirect(to: configuration.outboundPort))
-        }
-        guard configuration.capturesInbound else { return rules }
-        rules += probes(configuration) { family, bytes in .source(family, bytes) }
-        rules += Family.allCases.map { family in
-            Rule(
-                "connections to the workload", .family(family),
-                .destination(family, .notEqual, family.loopback), .isTCP,
-                .destinationPort(.notEqual, configuration.tunnelPort),
-                .mark(.notEqual, configuration.packetMark), .redirect(to: configuration.inboundPort))
-        }
-        return rules
-    }
-
-    private static func natOutput(_ configuration: CaptureConfiguration) -> [Rule] {
-        probes(configuration) { family, bytes in .destination(family, .equal, bytes) } + [
-            // Covers ::1 and 127.0.0.0/8 as well as the workload's own addresses, which are routed over loopback.
-            Rule("loopback and the workload's own addresses", .leavesOverLoopback, .accept),
-            Rule(
-                "the daemon: its mark and its uid", .isTCP, .mark(.equal, configuration.packetMark),
-                .socketOwner(configuration.daemonUserID), .accept),
-            Rule("connections of the workload", .isTCP, .redirect(to: configuration.outboundPort)),
-        ]
-    }
-
-    private static func probes(
+    static func probes(
         _ configuration: CaptureConfiguration, _ address: (Family, [UInt8]) -> Clause
     ) -> [Rule] {
         configuration.probeAddresses.map { probe in
@@ -111,49 +76,77 @@ public struct CaptureRules: Hashable, Sendable {
     }
 }
 
-/// What leads the answers of connections with a borrowed source address back to the daemon.
+/// What leads the workload's packets to the daemon rather than out.
 public struct Routing: Hashable, Sendable {
     public let rules: [RoutingRule]
     public let routes: [LocalRoute]
 
-    init(_ configuration: CaptureConfiguration, families: [Family]) {
-        routes = families.map { LocalRoute(family: $0, table: configuration.routingTable) }
-        rules = families.map {
-            RoutingRule(
-                family: $0, priority: configuration.routingPriority, mark: configuration.connectionMark,
-                table: configuration.routingTable)
-        }
+    init(rules: [RoutingRule], routes: [LocalRoute]) {
+        self.rules = rules
+        self.routes = routes
     }
 }
 
-/// `ip rule add fwmark MARK lookup TABLE pref PRIORITY`
+/// `ip rule add pref PRIORITY [to ADDRESS] [iif lo] [ipproto tcp] [fwmark MARK] [uidrange ID-ID] lookup TABLE|goto PRIORITY`
 public struct RoutingRule: Hashable, Sendable, CustomStringConvertible {
+    public enum Action: Hashable, Sendable {
+        case lookup(UInt32)
+        /// On to the first rule of this priority.
+        case goTo(UInt32)
+    }
+
     public let family: Family
     public let priority: UInt32
-    public let mark: Mark
-    public let table: UInt32
+    public var mark: Mark?
+    /// Only what sockets of this machine send. (What arrives over another interface is looked up as coming from there.)
+    public var isOfThisMachine = false
+    public var isTCP = false
+    public var userID: UInt32?
+    /// In network order.
+    public var destination: [UInt8]?
+    public let action: Action
 
-    public init(family: Family, priority: UInt32, mark: Mark, table: UInt32) {
+    init(family: Family, priority: UInt32, _ action: Action) {
         self.family = family
         self.priority = priority
+        self.action = action
+    }
+
+    public init(family: Family, priority: UInt32, mark: Mark, table: UInt32) {
+        self.init(family: family, priority: priority, .lookup(table))
         self.mark = mark
-        self.table = table
     }
 
     public var description: String {
-        "\(family) rule \(priority): fwmark \(mark) lookup \(table)"
+        var words: [String] = []
+        if let destination { words.append("to \(IPAddress(bytes: destination).map(\.description) ?? "?")") }
+        if isOfThisMachine { words.append("iif lo") }
+        if isTCP { words.append("ipproto tcp") }
+        if let mark { words.append("fwmark \(mark)") }
+        if let userID { words.append("uidrange \(userID)-\(userID)") }
+        switch action {
+        case .lookup(let table): words.append("lookup \(table)")
+        case .goTo(let priority): words.append("goto \(priority)")
+        }
+        return "\(family) rule \(priority): \(words.joined(separator: " "))"
     }
 }
 
-/// `ip route add local default dev lo table TABLE`
+/// `ip route add local default dev lo [src SOURCE] table TABLE`
 public struct LocalRoute: Hashable, Sendable, CustomStringConvertible {
     public let family: Family
     public let table: UInt32
+    /// What connections that take this route come from unless they say otherwise, in network order.
+    public let source: [UInt8]?
 
-    public init(family: Family, table: UInt32) {
+    public init(family: Family, table: UInt32, source: [UInt8]? = nil) {
         self.family = family
         self.table = table
+        self.source = source
     }
 
-    public var description: String { "\(family) route: local default dev lo table \(table)" }
+    public var description: String {
+        let source = source.map { " src \(IPAddress(bytes: $0).map(\.description) ?? "?")" } ?? ""
+        return "\(family) route: local default dev lo\(source) table \(table)"
+    }
 }

@@ -3,7 +3,8 @@
 public enum Expression: Hashable, Sendable {
     /// Facts about a packet that are not in the packet.
     public enum Meta: Hashable, Sendable, CaseIterable {
-        case layer3Protocol, layer4Protocol, mark, socketUserID, outputInterface, inputInterfaceName
+        case layer3Protocol, layer4Protocol, mark, socketUserID, outputInterface, inputInterface,
+            inputInterfaceName
     }
 
     public enum Header: Hashable, Sendable, CaseIterable { case network, transport }
@@ -27,6 +28,12 @@ public enum Expression: Hashable, Sendable {
     case loadConstant([UInt8])
     /// To this machine, at the port (network order) that was loaded last.
     case redirect
+    /// To a transparent listener of this machine at the port (network order) that was loaded last, or to the transparent
+    /// socket that has the connection already; the packet stays as it is. Where there is neither, the rule ends here. The
+    /// family is nil in a rule that says nothing about it.
+    case transparentProxy(Family?)
+    /// Refuses a TCP packet with a reset.
+    case rejectWithReset
     case accept
     /// Something found in a dump that the capture rules never contain.
     case foreign(String)
@@ -80,14 +87,49 @@ struct Clause {
 
     /// The socket that sends the packet belongs to this user. Only where packets leave: an incoming packet has no
     /// socket yet, and a rule that asks for one never matches.
-    static func socketOwner(_ userID: UInt32) -> Clause {
-        Clause(expressions: [.loadMeta(.socketUserID), .compare(.equal, hostOrder(userID))])
+    static func socketOwner(_ userID: UInt32, _ comparison: Expression.Comparison = .equal) -> Clause {
+        Clause(expressions: [.loadMeta(.socketUserID), .compare(comparison, hostOrder(userID))])
     }
 
     /// Leaves over the loopback interface, whose index is 1 in every namespace.
     static let leavesOverLoopback = Clause(expressions: [
         .loadMeta(.outputInterface), .compare(.equal, hostOrder(loopbackInterfaceIndex)),
     ])
+
+    /// Whether it comes over the loopback interface.
+    static func fromLoopback(_ comparison: Expression.Comparison) -> Clause {
+        Clause(expressions: [
+            .loadMeta(.inputInterface), .compare(comparison, hostOrder(loopbackInterfaceIndex)),
+        ])
+    }
+
+    /// The destination is neither loopback, nor link-local, nor one of these.
+    static func destinationIsElsewhere(_ family: Family, than own: [[UInt8]]) -> Clause {
+        let load = Expression.loadPayload(
+            .network, offset: family.destinationOffset, byteCount: family.addressByteCount)
+        let others = [load] + own.map { .compare(.notEqual, $0) }
+        switch family {
+        case .ipv4:
+            let network = Expression.bitwise(and: [255, 0, 0, 0], xor: [0, 0, 0, 0])
+            return Clause(expressions: others + [network, .compare(.notEqual, [127, 0, 0, 0])])
+        case .ipv6:
+            // fe80::/10, which never goes to loopback but to ourselves.
+            let zeros = [UInt8](repeating: 0, count: 14)
+            let network = Expression.bitwise(and: [0xff, 0xc0] + zeros, xor: [0, 0] + zeros)
+            return Clause(
+                expressions: others + [
+                    .compare(.notEqual, family.loopback), network, .compare(.notEqual, [0xfe, 0x80] + zeros),
+                ])
+        }
+    }
+
+    /// Some of TCP's flags, the fourteenth byte of its header. Only behind `isTCP`.
+    static func flags(_ mask: TCPFlags, _ comparison: Expression.Comparison, _ value: TCPFlags) -> Clause {
+        Clause(expressions: [
+            .loadPayload(.transport, offset: 13, byteCount: 1),
+            .bitwise(and: [mask.rawValue], xor: [0]), .compare(comparison, [value.rawValue]),
+        ])
+    }
 
     static func arrivesOn(_ interface: InterfaceName) -> Clause {
         Clause(expressions: [.loadMeta(.inputInterfaceName), .compare(.equal, interface.padded)])
@@ -100,6 +142,16 @@ struct Clause {
     static func setConnectionMark(_ mark: Mark) -> Clause {
         Clause(expressions: [.loadConnectionMark, replacingBits(mark), .storeConnectionMark])
     }
+
+    static func clearMark(_ mask: UInt32) -> Clause {
+        setMark(Mark(value: 0, mask: mask))
+    }
+
+    static func transparentProxy(_ family: Family?, to port: UInt16) -> Clause {
+        Clause(expressions: [.loadConstant(networkOrder(port)), .transparentProxy(family), .accept])
+    }
+
+    static let rejectWithReset = Clause(expressions: [.rejectWithReset])
 
     static func redirect(to port: UInt16) -> Clause {
         Clause(expressions: [.loadConstant(networkOrder(port)), .redirect])
@@ -115,6 +167,14 @@ struct Clause {
     private static func replacingBits(_ mark: Mark) -> Expression {
         .bitwise(and: hostOrder(~mark.mask), xor: hostOrder(mark.value))
     }
+}
+
+/// RFC 9293 §3.1.
+struct TCPFlags: OptionSet, Hashable, Sendable {
+    let rawValue: UInt8
+
+    static let syn = TCPFlags(rawValue: 2)
+    static let ack = TCPFlags(rawValue: 16)
 }
 
 /// Loopback is created first in every network namespace; the kernel relies on it (`LOOPBACK_IFINDEX`).

@@ -64,6 +64,15 @@ extension Expression {
                 unsafe expression.set(NFTNL_EXPR_REDIR_REG_PROTO_MAX, register)
                 unsafe expression.set(NFTNL_EXPR_REDIR_FLAGS, portIsSpecified)
             }
+        case .transparentProxy(let family):
+            unsafe Self.make("tproxy") { expression in
+                unsafe expression.set(NFTNL_EXPR_TPROXY_FAMILY, UInt32(family?.number ?? unspecifiedFamily))
+                unsafe expression.set(NFTNL_EXPR_TPROXY_REG_PORT, register)
+            }
+        case .rejectWithReset:
+            unsafe Self.make("reject") { expression in
+                unsafe expression.set(NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_TCP_RST.rawValue)
+            }
         case .accept:
             unsafe Self.make("immediate") { expression in
                 unsafe expression.set(NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT.rawValue)
@@ -85,6 +94,10 @@ extension Expression {
             case "bitwise": unsafe Self.bitwise(encoded)
             case "cmp": unsafe Self.comparison(encoded)
             case "immediate": unsafe Self.immediate(encoded)
+            case "tproxy": unsafe Self.proxying(encoded)
+            case "reject":
+                unsafe encoded.number(NFTNL_EXPR_REJECT_TYPE) == NFT_REJECT_TCP_RST.rawValue
+                    ? .rejectWithReset : nil
             case "redir": unsafe Self.redirection(encoded)
             default: nil
             }
@@ -149,6 +162,16 @@ extension Expression {
         }
     }
 
+    private static func proxying(_ encoded: OpaquePointer) -> Expression? {
+        guard unsafe encoded.number(NFTNL_EXPR_TPROXY_REG_PORT) == register,
+            // Set and 0 is how libnftnl reads a rule that names no address.
+            unsafe encoded.number(NFTNL_EXPR_TPROXY_REG_ADDR) ?? 0 == 0,
+            let number = unsafe encoded.number(NFTNL_EXPR_TPROXY_FAMILY)
+        else { return nil }
+        if number == UInt32(unspecifiedFamily) { return .transparentProxy(nil) }
+        return Family.allCases.first { UInt32($0.number) == number }.map { .transparentProxy($0) }
+    }
+
     private static func redirection(_ encoded: OpaquePointer) -> Expression? {
         let usesOurRegister =
             unsafe encoded.number(NFTNL_EXPR_REDIR_REG_PROTO_MIN) == register
@@ -170,6 +193,8 @@ private let register = NFT_REG_1.rawValue
 private let maskAndXor: UInt32 = 0
 /// `NF_ACCEPT`, whose header does not go together with Glibc's.
 let acceptVerdict: UInt32 = 1
+/// `NFPROTO_UNSPEC`
+private let unspecifiedFamily: UInt8 = 0
 /// `NF_NAT_RANGE_PROTO_SPECIFIED`: the redirection names a port.
 private let portIsSpecified: UInt32 = 2
 
@@ -181,6 +206,7 @@ extension Expression.Meta {
         case .mark: NFT_META_MARK.rawValue
         case .socketUserID: NFT_META_SKUID.rawValue
         case .outputInterface: NFT_META_OIF.rawValue
+        case .inputInterface: NFT_META_IIF.rawValue
         case .inputInterfaceName: NFT_META_IIFNAME.rawValue
         }
     }

@@ -23,8 +23,9 @@ struct RoutingChanges {
         append(rule, RTM_DELRULE, flags: 0)
     }
 
-    mutating func add(_ route: LocalRoute) {
-        append(route, RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL)
+    /// - Parameter replaces: one of ours is there that is not quite this.
+    mutating func add(_ route: LocalRoute, replaces: Bool) {
+        append(route, RTM_NEWROUTE, flags: NLM_F_CREATE | (replaces ? NLM_F_REPLACE : NLM_F_EXCL))
     }
 
     mutating func remove(_ route: LocalRoute) {
@@ -40,11 +41,28 @@ struct RoutingChanges {
                     .assumingMemoryBound(to: fib_rule_hdr.self)
             else { return nil }
             unsafe header.pointee.family = rule.family.number
-            unsafe header.pointee.action = UInt8(FR_ACT_TO_TBL)
             unsafe mnl_attr_put_u32(message, UInt16(FRA_PRIORITY), rule.priority)
-            unsafe mnl_attr_put_u32(message, UInt16(FRA_FWMARK), rule.mark.value)
-            unsafe mnl_attr_put_u32(message, UInt16(FRA_FWMASK), rule.mark.mask)
-            unsafe mnl_attr_put_u32(message, UInt16(FRA_TABLE), rule.table)
+            switch rule.action {
+            case .lookup(let table):
+                unsafe header.pointee.action = UInt8(FR_ACT_TO_TBL)
+                unsafe mnl_attr_put_u32(message, UInt16(FRA_TABLE), table)
+            case .goTo(let priority):
+                unsafe header.pointee.action = UInt8(FR_ACT_GOTO)
+                unsafe mnl_attr_put_u32(message, UInt16(FRA_GOTO), priority)
+            }
+            if let mark = rule.mark {
+                unsafe mnl_attr_put_u32(message, UInt16(FRA_FWMARK), mark.value)
+                unsafe mnl_attr_put_u32(message, UInt16(FRA_FWMASK), mark.mask)
+            }
+            if rule.isOfThisMachine { unsafe mnl_attr_put_strz(message, UInt16(FRA_IIFNAME), loopbackName) }
+            if rule.isTCP { unsafe mnl_attr_put_u8(message, UInt16(FRA_IP_PROTO), tcpNumber) }
+            if let userID = rule.userID {
+                unsafe message.put(FRA_UID_RANGE, hostOrder(userID) + hostOrder(userID))
+            }
+            if let destination = rule.destination {
+                unsafe header.pointee.dst_len = UInt8(destination.count * 8)
+                unsafe message.put(FRA_DST, destination)
+            }
             unsafe mnl_attr_put_u8(message, UInt16(FRA_PROTOCOL), routingOrigin)
             return unsafe message
         }
@@ -64,6 +82,7 @@ struct RoutingChanges {
             unsafe header.pointee.rtm_protocol = routingOrigin
             unsafe mnl_attr_put_u32(message, UInt16(RTA_TABLE.rawValue), route.table)
             unsafe mnl_attr_put_u32(message, UInt16(RTA_OIF.rawValue), loopbackInterfaceIndex)
+            if let source = route.source { unsafe message.put(Int(RTA_PREFSRC.rawValue), source) }
             return unsafe message
         }
     }
@@ -79,16 +98,8 @@ extension NetlinkConversation {
             message in
             guard let header = unsafe message.header(fib_rule_hdr.self) else { return }
             let attributes = unsafe Attributes(message, after: MemoryLayout<fib_rule_hdr>.size)
-            let isPlain =
-                header.family == family.number && header.action == FR_ACT_TO_TBL && header.src_len == 0
-                && header.dst_len == 0 && header.tos == 0 && header.flags & UInt32(FIB_RULE_INVERT) == 0
-                && attributes.values.keys.allSatisfy { ruleAttributes.contains($0) }
-                && attributes[FRA_SUPPRESS_PREFIXLEN] ?? .max == .max
-            guard isPlain, let mark = attributes[FRA_FWMARK] else { return }
-            let rule = RoutingRule(
-                family: family, priority: attributes[FRA_PRIORITY] ?? 0,
-                mark: Mark(value: mark, mask: attributes[FRA_FWMASK] ?? .max),
-                table: attributes[FRA_TABLE] ?? UInt32(header.table))
+            guard header.family == family.number, let rule = RoutingRule(family, header, attributes)
+            else { return }
             found[rule] = (found[rule] ?? false) || attributes[FRA_PROTOCOL] == UInt32(routingOrigin)
         }
         return found
@@ -114,13 +125,14 @@ extension NetlinkConversation {
             else { return }
             let attributes = unsafe Attributes(message, after: MemoryLayout<rtmsg>.size)
             let route = LocalRoute(
-                family: family, table: attributes[Int(RTA_TABLE.rawValue)] ?? UInt32(header.rtm_table))
+                family: family, table: attributes[Int(RTA_TABLE.rawValue)] ?? UInt32(header.rtm_table),
+                source: attributes.values[Int(RTA_PREFSRC.rawValue)])
             let isLocal =
                 header.rtm_type == UInt8(RTN_LOCAL) && header.rtm_src_len == 0 && header.rtm_tos == 0
                 && attributes[Int(RTA_OIF.rawValue)] == loopbackInterfaceIndex
             if isLocal {
                 found[route] = header.rtm_protocol == routingOrigin
-            } else if route == wanted {
+            } else if route.table == wanted?.table {
                 isTaken = true
             }
         }
@@ -150,11 +162,61 @@ extension NetlinkConversation {
 private let ruleAttributes: Set<Int> = Set(
     [
         FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK, FRA_TABLE, FRA_PROTOCOL, FRA_SUPPRESS_PREFIXLEN, FRA_PAD,
+        FRA_GOTO,
+        FRA_IIFNAME, FRA_IP_PROTO, FRA_UID_RANGE, FRA_DST,
     ].map { Int($0) })
 
-/// The attributes of an rtnetlink message that hold a byte or a 32-bit number; others are there with value 0.
+private let loopbackName = "lo"
+/// `IPPROTO_TCP`
+private let tcpNumber: UInt8 = 6
+
+extension RoutingRule {
+    /// Nil for a rule of another kind than ours: one that asks for anything else, or does anything else.
+    fileprivate init?(_ family: Family, _ header: fib_rule_hdr, _ attributes: Attributes) {
+        let isPlain =
+            header.src_len == 0 && header.tos == 0 && header.flags & UInt32(FIB_RULE_INVERT) == 0
+            && attributes.values.keys.allSatisfy { ruleAttributes.contains($0) }
+            && attributes[FRA_SUPPRESS_PREFIXLEN] ?? .max == .max
+        guard isPlain else { return nil }
+        let priority = attributes[FRA_PRIORITY] ?? 0
+        switch Int(header.action) {
+        case Int(FR_ACT_TO_TBL):
+            self.init(
+                family: family, priority: priority, .lookup(attributes[FRA_TABLE] ?? UInt32(header.table)))
+        case Int(FR_ACT_GOTO):
+            guard let target = attributes[FRA_GOTO] else { return nil }
+            self.init(family: family, priority: priority, .goTo(target))
+        default: return nil
+        }
+        if let value = attributes[FRA_FWMARK] {
+            mark = Mark(value: value, mask: attributes[FRA_FWMASK] ?? .max)
+        }
+        if let name = attributes.values[Int(FRA_IIFNAME)] {
+            guard name == Array(loopbackName.utf8) + [0] else { return nil }
+            isOfThisMachine = true
+        }
+        if let number = attributes[FRA_IP_PROTO] {
+            guard number == UInt32(tcpNumber) else { return nil }
+            isTCP = true
+        }
+        if let range = attributes.values[Int(FRA_UID_RANGE)] {
+            guard range.count == 8, range.prefix(4) == range.suffix(4) else { return nil }
+            userID = Attributes.number(Array(range.prefix(4)))
+        }
+        if header.dst_len > 0 {
+            guard let bytes = attributes.values[Int(FRA_DST)], bytes.count == Int(family.addressByteCount),
+                Int(header.dst_len) == bytes.count * 8
+            else { return nil }
+            destination = bytes
+        }
+        // The kernel's own rules are of no interest.
+        if mark == nil, !isOfThisMachine, destination == nil { return nil }
+    }
+}
+
+/// The attributes of an rtnetlink message, by their types.
 private struct Attributes {
-    private(set) var values: [Int: UInt32] = [:]
+    private(set) var values: [Int: [UInt8]] = [:]
 
     init(_ message: UnsafePointer<nlmsghdr>, after headerByteCount: Int) {
         guard let tail = unsafe mnl_nlmsg_get_payload_tail(message) else { return }
@@ -165,19 +227,32 @@ private struct Attributes {
             unsafe mnl_attr_ok(next, Int32(end - UnsafeRawPointer(next)))
         {
             let type = unsafe Int(mnl_attr_get_type(next))
-            switch unsafe mnl_attr_get_payload_len(next) {
-            case 4: values[type] = unsafe mnl_attr_get_u32(next)
-            case 1: values[type] = unsafe UInt32(mnl_attr_get_u8(next))
-            default: values[type] = 0
-            }
+            let count = unsafe Int(mnl_attr_get_payload_len(next))
+            values[type] = unsafe Array(
+                UnsafeRawBufferPointer(start: mnl_attr_get_payload(next), count: count))
             unsafe attribute = mnl_attr_next(next)
         }
     }
 
-    subscript(type: Int) -> UInt32? { values[type] }
+    /// A byte or a 32-bit number; 0 for anything else.
+    subscript(type: Int) -> UInt32? { values[type].map(Self.number) }
+
+    static func number(_ bytes: [UInt8]) -> UInt32 {
+        switch bytes.count {
+        case 1: UInt32(bytes[0])
+        case 4: bytes.enumerated().reduce(0) { $0 | UInt32($1.element) << (8 * $1.offset) }
+        default: 0
+        }
+    }
 }
 
 extension UnsafeMutablePointer<nlmsghdr> {
+    fileprivate func put(_ type: Int, _ bytes: [UInt8]) {
+        unsafe bytes.withUnsafeBytes {
+            unsafe mnl_attr_put(self, UInt16(type), bytes.count, $0.baseAddress)
+        }
+    }
+
     fileprivate func begin(_ type: Int, flags: Int32, _ sequence: UInt32) {
         unsafe pointee.nlmsg_type = UInt16(type)
         unsafe pointee.nlmsg_flags = UInt16(NLM_F_REQUEST | NLM_F_ACK | flags)

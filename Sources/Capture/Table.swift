@@ -1,3 +1,5 @@
+import Address
+
 /// An nftables table as data: what is written, and what a dump is read back into.
 public struct Table: Hashable, Sendable {
     public let name: String
@@ -50,6 +52,10 @@ public struct Rule: Hashable, Sendable {
     }
 
     init(_ comment: String, _ clauses: Clause...) {
+        self.init(comment, clauses)
+    }
+
+    init(_ comment: String, _ clauses: [Clause]) {
         self.init(comment: comment, expressions: clauses.flatMap(\.expressions))
     }
 }
@@ -57,6 +63,10 @@ public struct Rule: Hashable, Sendable {
 /// IPv4 or IPv6, with where each keeps its addresses.
 public enum Family: Hashable, Sendable, CaseIterable {
     case ipv4, ipv6
+
+    init(_ address: IPAddress) {
+        self = address.isIPv4 ? .ipv4 : .ipv6
+    }
 
     /// The number in netlink messages (`AF_INET`, `AF_INET6`; nftables uses the same ones).
     var number: UInt8 { self == .ipv4 ? 2 : 10 }

@@ -161,3 +161,15 @@ public func parentDirectory(of path: String) -> String {
 public func isPlainFileName(_ name: String) -> Bool {
     !name.isEmpty && name != "." && name != ".." && !name.utf8.contains { $0 == UInt8(ascii: "/") || $0 == 0 }
 }
+
+/// Writes a file under /proc/sys in one call, as the kernel wants it.
+public func writeKernelSetting(_ path: String, _ text: String) throws(SystemCallError) {
+    let number = try systemCall("open", on: path) { unsafe clinux_open(path, O_WRONLY, 0) }
+    let descriptor = Descriptor(owning: number)
+    let bytes = Array(text.utf8)
+    try systemCall("write", on: path) {
+        unsafe bytes.withUnsafeBytes {
+            unsafe Int32(truncatingIfNeeded: write(descriptor.number, $0.baseAddress, $0.count))
+        }
+    }
+}

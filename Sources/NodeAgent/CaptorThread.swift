@@ -15,7 +15,8 @@ final class CaptorThread: Sendable {
     }
 
     init(
-        check: NamespaceCheck, capture: Capture, host: any PodHost, registry: Registry,
+        check: NamespaceCheck, capture: CaptureConfiguration, choice: CaptureChoice, host: any PodHost,
+        registry: Registry,
         report: @escaping @Sendable (CaptureReport) -> Void,
         changed: @escaping @Sendable (CaptorState) -> Void
     ) throws(SystemCallError) {
@@ -24,7 +25,8 @@ final class CaptorThread: Sendable {
         thread = try EventLoop.start(name: "capture", registry: registry) { loop in
             let captor = LoopBound(
                 PodCaptor(
-                    loop, check: check, capture: capture, host: host, registry: registry, report: report,
+                    loop, check: check, capture: capture, choice: choice, host: host, registry: registry,
+                    report: report,
                     changed: changed))
             slot.content.withLock { $0 = captor }
         }

@@ -1,4 +1,5 @@
 import Address
+import Decision
 import EventLoop
 import Linux
 import Tunnel
@@ -24,10 +25,11 @@ final class ClientSocket: Pollable, FirstBytes {
         self.socket = consume socket
     }
 
-    /// Where the application was going.
-    var destination: SocketAddress? { socket?.originalDestination ?? socket?.localAddress }
-
-    var localAddress: SocketAddress? { socket?.localAddress }
+    /// Where the application was going: the socket's own address, unless it was redirected to one of the daemon's ports.
+    var destination: SocketAddress? {
+        guard let local = socket?.localAddress else { return nil }
+        return proxyPorts.contains(local.port) ? socket?.originalDestination ?? local : local
+    }
 
     /// Calls back when the client has given up. Its end of sending alone says nothing: it may be a whole request.
     func watch(_ gone: @escaping () -> Void) {

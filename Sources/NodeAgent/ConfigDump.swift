@@ -1,4 +1,5 @@
 import Address
+import Capture
 import Daemon
 import Mesh
 import Telemetry
@@ -11,6 +12,8 @@ struct ConfigDump {
     struct PodState {
         var pod: LocalPod
         var isUp: Bool
+        /// Nil while it is not captured.
+        var capture: CaptureMethod?
         /// Why it is not; empty when it is, or when it has only just come.
         var reason: String
         var connections: [LiveConnection] = []

@@ -74,7 +74,8 @@ final class NodeAgent {
         let agent = LoopBound(self)
         let mailbox = loop.mailbox
         captor = try CaptorThread(
-            check: check, capture: Capture(CaptureConfiguration(daemonUserID: configuration.userID)),
+            check: check, capture: CaptureConfiguration(daemonUserID: configuration.userID),
+            choice: configuration.capture,
             host: workers, registry: registry,
             report: { report in mailbox.post { _ in agent.value.discovery.report(report) } },
             changed: { state in mailbox.post { _ in agent.value.captorState = state } })
@@ -282,7 +283,8 @@ final class NodeAgent {
     private func podStates(_ live: [String: [LiveConnection]]) -> [ConfigDump.PodState] {
         captorState.pods.map { pod, isRunning, reason in
             ConfigDump.PodState(
-                pod: pod, isUp: isRunning, reason: reason, connections: live[pod.uid] ?? [])
+                pod: pod, isUp: isRunning, capture: captorState.methods[pod.uid], reason: reason,
+                connections: live[pod.uid] ?? [])
         }
     }
 

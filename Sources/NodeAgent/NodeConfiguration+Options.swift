@@ -53,6 +53,7 @@ extension NodeConfiguration {
         aes = given[NodeOptions.aes]
         tlsRecords = given[NodeOptions.tlsRecords]
         tunnelCongestion = given[NodeOptions.tunnelCongestion]
+        capture = given[NodeOptions.capture]
         endsWithParent = given[NodeOptions.endWithParent]
         readWorkers(given, &problems)
         adminAddresses = Self.addresses(given, NodeOptions.adminListen, &problems)

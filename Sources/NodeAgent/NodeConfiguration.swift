@@ -62,6 +62,8 @@ public struct NodeConfiguration: Sendable {
     public var tlsRecords = RecordLayer.own
     /// Whose word it is by which TCP congestion control tunnels send.
     public var tunnelCongestion = CongestionChoice.auto
+    /// How connections are brought from pods to the daemon.
+    public var capture = CaptureChoice.auto
 
     /// High enough to be nobody's by default, low enough for every user namespace of a container runtime.
     public static let defaultUserID: UInt32 = 13_370
@@ -110,7 +112,7 @@ public struct NodeConfiguration: Sendable {
             ("selfTerminationDeadline", "\(drainDeadline.wholeMilliseconds)ms"),
             ("sameNode", encryptsOnSameNode ? "encrypt" : "join"), ("tlsRecords", tlsRecords.rawValue),
             ("streamsPerTunnel", "\(streamsPerTunnel)"), ("tunnelIdle", "\(tunnelIdle.wholeMilliseconds)ms"),
-            ("tunnelCongestion", tunnelCongestion.description),
+            ("tunnelCongestion", tunnelCongestion.description), ("capture", capture.rawValue),
             ("secretTtl", "\(certificateLifetime.components.seconds)s"),
         ]
     }

@@ -141,6 +141,11 @@ public enum NodeOptions {
             "By which TCP congestion control tunnels send: the system's, the one named, or the system's but for BBR over less than 1 ms.",
         expectation: "auto, system, or a name as in net.ipv4.tcp_available_congestion_control",
         parse: { CongestionChoice($0) })
+    static let capture = Option<CaptureChoice>.choice(
+        "capture", default: .auto, environment: ["WARREN_CAPTURE"], placeholder: "HOW",
+        help:
+            "How pods' connections come to the daemon: auto, which does without connection tracking where the kernel can, or tracked."
+    )
     static let metricsIdle = Option<Duration>.defaulted(
         "metrics-idle", to: .seconds(3_600), environment: ["WARREN_METRICS_IDLE"], placeholder: "DURATION",
         help: "How long the metrics of a pair without traffic are shown.")
@@ -168,7 +173,7 @@ public enum NodeOptions {
             drainTime.declaration, gracePeriod.declaration, certificateLife.declaration,
             connectionLimit.declaration, responseBaggage.declaration, encryptSameNode.declaration,
             streamsPerTunnel.declaration, tunnelIdle.declaration, metricsIdle.declaration, aes.declaration,
-            tlsRecords.declaration, tunnelCongestion.declaration,
+            tlsRecords.declaration, tunnelCongestion.declaration, capture.declaration,
             endWithParent.declaration,
         ],
         // `ztunnel proxy` is how the chart starts it; words are no matter.

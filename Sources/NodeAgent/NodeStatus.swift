@@ -42,6 +42,7 @@ extension JSONWriter {
             json.member("name", state.pod.name)
             json.arrayMember("addresses", of: state.pod.addresses.map(\.description))
             json.member("state", state.isUp ? "captured" : state.reason.isEmpty ? "pending" : "refused")
+            if let capture = state.capture { json.member("capture", capture.rawValue) }
             if !state.reason.isEmpty { json.member("reason", state.reason) }
             json.member("inbound", state.connections.count { $0.direction == .inbound })
             json.member("outbound", state.connections.count { $0.direction == .outbound })

@@ -42,8 +42,9 @@ final class OutboundConnection: ProxiedConnection {
         }
         self.destination = destination
         record.destination.address = destination
-        // Not redirected, but addressed to the listener itself: to dial that would be to call ourselves for ever.
-        if proxyPorts.contains(destination.port), destination == client?.localAddress {
+        // Not captured, but addressed to the listener itself: to dial that would be to call ourselves for ever.
+        let isOwn = destination.address.isLoopback || pod.pod.addresses.contains(destination.address)
+        if proxyPorts.contains(destination.port), isOwn {
             return end(.recursiveCall)
         }
         client?.watch { [unowned self] in end(.resetByClient) }

@@ -20,9 +20,18 @@ protocol PodHost: Sendable {
     func remove(_ uid: String, done: @escaping @Sendable () -> Void)
 }
 
+/// What an operator says of how connections are to come to the daemon.
+public enum CaptureChoice: String, CaseIterable, Sendable {
+    /// Without connection tracking where the kernel and the pod allow it.
+    case auto
+    case tracked
+}
+
 /// How the pods of the node stand.
 struct CaptorState: Sendable {
     var pods: [(pod: LocalPod, isRunning: Bool, reason: String)] = []
+    /// How those that are captured are, by uid.
+    var methods: [String: CaptureMethod] = [:]
     /// Neither captured nor refused so far.
     var unsettledCount = 0
 }
@@ -36,7 +45,9 @@ struct CaptorState: Sendable {
 final class PodCaptor {
     private let loop: EventLoop
     private let check: NamespaceCheck
-    private let capture: Capture
+    private let configuration: CaptureConfiguration
+    /// Without connection tracking, until the kernel has shown that it cannot.
+    private var preferredMethod: CaptureMethod
     private let host: any PodHost
     private let report: @Sendable (CaptureReport) -> Void
     private let changed: @Sendable (CaptorState) -> Void
@@ -61,13 +72,15 @@ final class PodCaptor {
     ///   - report: told about every pod that is captured, refused or removed.
     ///   - changed: told how all pods stand after every step.
     init(
-        _ loop: EventLoop, check: NamespaceCheck, capture: Capture, host: any PodHost, registry: Registry,
+        _ loop: EventLoop, check: NamespaceCheck, capture: CaptureConfiguration, choice: CaptureChoice,
+        host: any PodHost, registry: Registry,
         report: @escaping @Sendable (CaptureReport) -> Void,
         changed: @escaping @Sendable (CaptorState) -> Void
     ) {
         self.loop = loop
         self.check = check
-        self.capture = capture
+        configuration = capture
+        preferredMethod = choice == .auto ? .untracked : .tracked
         self.host = host
         self.report = report
         self.changed = changed
@@ -97,7 +110,7 @@ final class PodCaptor {
         var failures: [String: String] = [:]
         for (uid, pod) in captured {
             do throws(CaptureError) {
-                try capture.remove(from: pod.namespace.handle)
+                try Capture(configuration).remove(from: pod.namespace.handle)
             } catch {
                 failures[uid] = error.description
             }
@@ -120,7 +133,11 @@ final class PodCaptor {
         }
         metrics.active.set(table.runningCount)
         metrics.pending.set(table.pendingCount)
-        changed(CaptorState(pods: table.pods, unsettledCount: table.unsettledCount))
+        let methods = captured.compactMapValues { $0.capture?.configuration.method }
+        for method in CaptureMethod.allCases {
+            metrics.methods[method]?.set(methods.values.count { $0 == method })
+        }
+        changed(CaptorState(pods: table.pods, methods: methods, unsettledCount: table.unsettledCount))
         loop.cancel(retry)
         if let next = table.nextRetry { loop.schedule(retry, after: max(next - loop.now, .milliseconds(1))) }
     }
@@ -163,7 +180,7 @@ final class PodCaptor {
     private func seize(_ uid: String, _ namespace: PodNamespace) {
         guard !isFrozen, let pod = captured[uid], pod.namespace === namespace else { return }
         do throws(CaptureError) {
-            try capture.apply(in: namespace.handle)
+            pod.capture = try seize(pod.pod, namespace)
             try pod.watch(loop) { [unowned self] in repair(uid, namespace) }
             held[uid] = nil
             metrics.started.add()
@@ -173,6 +190,28 @@ final class PodCaptor {
             captured[uid] = nil
             endConnections(of: uid) { $0.perform($0.table.failed(uid, reason: reason, now: $0.loop.now)) }
         }
+    }
+
+    /// Writes the pod's rules, without connection tracking if that is possible.
+    private func seize(_ pod: LocalPod, _ namespace: PodNamespace) throws(CaptureError) -> Capture {
+        let capture = capture(of: pod)
+        do throws(CaptureError) {
+            try capture.apply(in: namespace.handle)
+            return capture
+        } catch  where capture.configuration.method == .untracked && error.lacksUntrackedCapture {
+            preferredMethod = .tracked
+            let tracked = self.capture(of: pod)
+            try tracked.apply(in: namespace.handle)
+            logger.warn("capture takes connection tracking here, which costs more", ["reason": "\(error)"])
+            return tracked
+        }
+    }
+
+    private func capture(of pod: LocalPod) -> Capture {
+        var configuration = configuration
+        configuration.preferredMethod = preferredMethod
+        configuration.workloadAddresses = pod.addresses.map(\.canonical)
+        return Capture(configuration)
     }
 
     /// Ends what the pod has; its rules go when it has left, or when it is set up in another namespace.
@@ -205,7 +244,7 @@ final class PodCaptor {
             !held.values.contains(where: { $0.identity == namespace.identity })
         else { return }
         do throws(CaptureError) {
-            try capture.remove(from: namespace.handle)
+            try Capture(configuration).remove(from: namespace.handle)
         } catch {
             logger.error("cannot remove the rules", ["pod": uid, "error": "\(error)"])
             // In the end its connections are refused, which is the safe end of the two.
@@ -220,6 +259,7 @@ final class PodCaptor {
 
     /// Something about the namespace's rules or routes has changed.
     private func repair(_ uid: String, _ namespace: PodNamespace) {
+        guard let capture = captured[uid]?.capture else { return }
         do throws(CaptureError) {
             let drifts = try capture.verify(namespace.handle)
             guard !drifts.isEmpty else { return }
@@ -246,6 +286,8 @@ final class PodCaptor {
 private final class CapturedPod {
     let pod: LocalPod
     let namespace: PodNamespace
+    /// What its rules are; nil until they are written.
+    var capture: Capture?
     private var watch: RuleWatch?
 
     init(_ pod: LocalPod, _ namespace: PodNamespace) {
@@ -316,6 +358,7 @@ private final class RuleWatch: Pollable {
 private struct CaptorMetrics {
     let active, pending: Gauge
     let started, stopped, repairs: Counter
+    let methods: [CaptureMethod: Gauge]
 
     init(_ registry: Registry) {
         active = registry.gauge(
@@ -327,6 +370,10 @@ private struct CaptorMetrics {
             "workload_manager_proxies_started", "The total number of workloads captured so far (unstable)")
         stopped = registry.counter(
             "workload_manager_proxies_stopped", "The total number of workloads released so far (unstable)")
+        let family = registry.gauges(
+            "warren_capture_pods", "Pods captured with and without connection tracking", labels: ["method"])
+        methods = Dictionary(
+            uniqueKeysWithValues: CaptureMethod.allCases.map { ($0, family.with([$0.rawValue])) })
         repairs = registry.counter("warren_capture_repairs", "Times that capture rules had to be put right")
     }
 }

@@ -5,9 +5,9 @@ import Transport
 
 /// The three listeners of one worker in one pod's namespace (ztunnel.md §0, "Ports").
 struct PodListeners: ~Copyable, Sendable {
-    /// Where the pod's own connections are redirected to.
+    /// Where the pod's own connections are captured.
     let outbound: Socket
-    /// Where plaintext connections to the pod are redirected to.
+    /// Where plaintext connections to the pod are captured.
     let plaintext: Socket
     /// Where tunnels arrive.
     let tunnels: Socket
@@ -47,7 +47,8 @@ struct PodListeners: ~Copyable, Sendable {
     private static func listen(
         _ port: UInt16, accepted kind: Kind
     ) throws(SystemCallError) -> Socket {
-        let socket = try listen(port)
+        // Captured connections keep the address that they are for, unless they are redirected.
+        let socket = try listen(port, transparent: kind != .tunnels)
         // Inherited by what is accepted, and so set once in place of five system calls a connection. Tunnels are kept
         // alive by their own PINGs (ztunnel.md §1.2).
         socket.setNoDelay()
@@ -56,8 +57,8 @@ struct PodListeners: ~Copyable, Sendable {
         return socket
     }
 
-    private static func listen(_ port: UInt16) throws(SystemCallError) -> Socket {
-        let options = ListenOptions(reusePort: true, mark: mark)
+    private static func listen(_ port: UInt16, transparent: Bool) throws(SystemCallError) -> Socket {
+        let options = ListenOptions(reusePort: true, transparent: transparent, mark: mark)
         do {
             return try Socket.listen(on: SocketAddress(.anyIPv6, port), options)
         } catch  where error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL {

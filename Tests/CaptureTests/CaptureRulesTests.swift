@@ -126,6 +126,86 @@ struct CaptureRulesTests {
     }
 }
 
+/// The rules without connection tracking, as data.
+struct UntrackedRulesTests {
+    static func rules(_ change: (inout CaptureConfiguration) -> Void = { _ in }) -> CaptureRules {
+        CaptureRulesTests.rules {
+            $0.preferredMethod = .untracked
+            $0.workloadAddresses = ["10.1.1.2", "10.1.1.3", "fd00::2"].compactMap { IPAddress($0) }
+            change(&$0)
+        }
+    }
+
+    @Test func `track nothing`() {
+        for chain in Self.rules().table.chains {
+            #expect(chain.kind == .filter)
+            for expression in chain.rules.flatMap(\.expressions) {
+                switch expression {
+                case .loadConnectionMark, .storeConnectionMark, .loadConnectionDirection, .redirect, .foreign:
+                    Issue.record("\(expression)")
+                default: break
+                }
+            }
+        }
+    }
+
+    @Test func `follow every transparent listener with a refusal for where there is none`() throws {
+        let rules = try CaptureRulesTests.chain("prerouting", of: Self.rules()).rules
+        var count = 0
+        for (rule, next) in zip(rules, rules.dropFirst()) {
+            guard case .transparentProxy = rule.expressions.dropLast().last else { continue }
+            #expect(next.expressions.last == .rejectWithReset)
+            // The same packets, or their first.
+            #expect(next.expressions.starts(with: rule.expressions.dropLast(3)))
+            count += 1
+        }
+        #expect(count == 3)
+    }
+
+    @Test func `leave alone what goes to any of the workload's own addresses`() throws {
+        let first = try #require(try CaptureRulesTests.chain("prerouting", of: Self.rules()).rules.first)
+        for own in [[10, 1, 1, 2], [10, 1, 1, 3]] as [[UInt8]] {
+            #expect(first.expressions.contains(.compare(.notEqual, own)))
+        }
+    }
+
+    @Test func `lead to loopback what the workload sends, from its first address, and the daemon's by main`()
+    {
+        let routing = Self.rules().routing
+        #expect(
+            routing.rules.map(\.description)
+                == ["ipv4", "ipv6"].flatMap { family in
+                    [
+                        "\(family) rule 32762: iif lo ipproto tcp fwmark 0x112/0xfff goto 32766",
+                        "\(family) rule 32763: iif lo ipproto tcp fwmark 0x539/0xfff uidrange 4711-4711 goto 32766",
+                        "\(family) rule 32764: iif lo ipproto tcp lookup 100",
+                    ]
+                })
+        #expect(
+            routing.routes.map(\.description) == [
+                "ipv4 route: local default dev lo src 10.1.1.2 table 100",
+                "ipv6 route: local default dev lo src fd00::2 table 100",
+            ])
+        #expect(
+            Self.rules { $0.workloadAddresses.removeLast() }.routing.rules.allSatisfy { $0.family == .ipv4 })
+    }
+
+    @Test func `let health probes be answered where they came from`() {
+        let rules = Self.rules { $0.probeAddresses = [IPAddress("169.254.7.127")].compactMap(\.self) }
+        #expect(
+            rules.routing.rules.map(\.description).contains(
+                "ipv4 rule 32763: to 169.254.7.127 iif lo ipproto tcp goto 32766"))
+        #expect(rules.table.chains.flatMap(\.rules).filter { $0.comment == "health probes" }.count == 2)
+    }
+
+    @Test func `are not for a workload that takes connections itself, nor for virtual machines`() throws {
+        let tap = try #require(InterfaceName("tap0"))
+        #expect(Self.rules().method == .untracked)
+        #expect(Self.rules { $0.capturesInbound = false }.method == .tracked)
+        #expect(Self.rules { $0.reroutedInterfaces = [tap] }.method == .tracked)
+    }
+}
+
 /// What `verify` says about every way in which a namespace may differ.
 struct DriftTests {
     let rules = CaptureRulesTests.rules()
@@ -174,7 +254,7 @@ struct DriftTests {
             ])
     }
 
-    @Test func `is routing that is missing, or ours and left over`() {
+    @Test func `is routing that is missing, or ours and left over`() throws {
         let rule = rules.routing.rules[0]
         let route = rules.routing.routes[1]
         let missing = found {
@@ -182,7 +262,7 @@ struct DriftTests {
             $0.routes[route] = nil
         }
         #expect(missing == [.routingRuleMissing(rule), .routeMissing(route)])
-        let old = RoutingRule(family: .ipv4, priority: 1, mark: rule.mark, table: 99)
+        let old = RoutingRule(family: .ipv4, priority: 1, mark: try #require(rule.mark), table: 99)
         #expect(found { $0.rules[old] = true } == [.routingRuleUnexpected(old)])
         #expect(found { $0.rules[old] = false } == [], "somebody else's rule is theirs")
     }

@@ -61,13 +61,13 @@ final class NamespaceLab: Sendable {
 
     func namespace() throws -> NetworkNamespace { try NetworkNamespace(pod) }
 
-    /// Everything that nftables and policy routing hold in the namespace, as the ordinary tools print it.
+    /// Everything that nftables, policy routing and the settings of capture hold in the namespace, as the ordinary tools print it.
     func dump(of name: String? = nil) throws -> String {
         let name = name ?? pod
         return try ["-4", "-6"].reduce(into: run(in: name, "nft", "list", "ruleset")) { text, family in
             text += try run("ip", "-n", name, family, "rule")
             text += try run("ip", "-n", name, family, "route", "show", "table", "all")
-        }
+        } + run(in: name, "sysctl", "-a", "-r", "fwmark_reflect|conf.all.src_valid_mark")
     }
 
     func behaviour(_ mode: String, _ meanwhile: ((String) throws -> Void)? = nil) throws -> String {

@@ -152,7 +152,8 @@ private final class CaptorUnderTest: Sendable {
         host = RecordingHost(answersAtOnce: answersAtOnce)
         captor = try CaptorThread(
             check: try NamespaceCheck.forThisProcess(),
-            capture: Capture(CaptureConfiguration(daemonUserID: 64_322)), host: host, registry: registry,
+            capture: CaptureConfiguration(daemonUserID: 64_322), choice: .auto, host: host,
+            registry: registry,
             report: { log.add($0) }, changed: { _ in })
     }
 
@@ -275,8 +276,10 @@ private final class PodLab: Sendable {
     /// The rules as another process would see them are all there.
     var isCaptured: Bool {
         get throws {
-            let capture = Capture(CaptureConfiguration(daemonUserID: 64_322))
-            return try capture.verify(try NetworkNamespace(name)).isEmpty
+            var configuration = CaptureConfiguration(daemonUserID: 64_322)
+            configuration.preferredMethod = .untracked
+            configuration.workloadAddresses = pod.addresses
+            return try Capture(configuration).verify(try NetworkNamespace(name)).isEmpty
         }
     }
 

@@ -1,19 +1,26 @@
 """What is captured, what is not, and what the wire then shows."""
 
+import contextlib
 import signal
 import socket
 import struct
+import time
 
 import pytest
 import warrenlab
 from warrenlab import Lab, nonce, wait
 
 TUNNEL = 15008
+# The routing rule that leads the pod's packets to the daemon, or the answers among them.
+RULE = {"untracked": "iif lo ipproto tcp lookup 100", "tracked": "fwmark 0x111/0xfff lookup 100"}
 
 
-@pytest.fixture(scope="module")
-def lab():
+@pytest.fixture(scope="module", params=["auto", "tracked"])
+def lab(request):
     with Lab() as lab:
+        lab.method = {"auto": "untracked"}.get(request.param, request.param)
+        for node in lab.nodes.values():
+            node.daemon.environment = {"WARREN_CAPTURE": request.param}
         lab.namespace("shop")
         lab.namespace("legacy", mode=None)
         lab.client = lab.pod("shop/client", node="a")
@@ -35,6 +42,54 @@ def test_enrolled_pods_are_captured_and_no_others(lab):
     assert "warren" not in warrenlab.run("nft", "list", "ruleset")
     for node in lab.nodes.values():
         assert "warren" not in node.netns.run("nft", "list", "ruleset")
+
+
+def test_the_status_says_how_pods_are_captured(lab):
+    workloads = lab.nodes["a"].status()["workloads"]
+    assert {one["name"]: one["capture"] for one in workloads} == {"client": lab.method, "neighbour": lab.method}
+    page = lab.nodes["a"].netns.run("curl", "-s", "--max-time", "5", "http://127.0.0.1:15020/metrics")
+    assert f'warren_capture_pods{{method="{lab.method}"}} 2' in page
+
+
+def test_only_redirection_makes_the_kernel_track_connections(lab):
+    assert lab.client.echoes(lab.server.ip, 8080) and lab.client.echoes(lab.neighbour.ip6, 8080)
+    for pod in (lab.client, lab.server, lab.neighbour):
+        count = int(pod.run("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+        assert (count > 0) == (lab.method == "tracked"), pod.name
+
+
+def test_a_pods_own_tracking_rules_see_ordinary_connections(lab):
+    lab.server.run("nft", """
+        add table inet own
+        add chain inet own in { type filter hook input priority 0; policy drop; }
+        add rule inet own in ct state established,related accept
+        add rule inet own in meta l4proto { icmp, icmpv6 } accept
+        add rule inet own in tcp dport { 8080, 15001, 15006, 15008 } ct state new accept
+        add chain inet own out { type filter hook output priority 0; policy accept; }
+        add rule inet own out ct state invalid drop""")
+    try:
+        for address in (lab.server.ip, lab.server.ip6):
+            assert lab.client.echoes(address, 8080) and lab.plain.echoes(address, 8080), address
+        assert lab.server.echoes(lab.neighbour.ip, 8080)
+    finally:
+        lab.server.run("nft", "delete table inet own")
+
+
+@pytest.mark.parametrize("address", ["ip", "ip6"])
+def test_a_socket_bound_to_the_interface_does_not_leave(lab, address):
+    secret = nonce()
+    with lab.capture() as capture:
+        with lab.client.inside():
+            connection = socket.socket(socket.AF_INET6 if address == "ip6" else socket.AF_INET)
+        interface = next(line.split()[1].split("@")[0].rstrip(":") for line in lab.client.run("ip", "-o", "link").splitlines()
+                         if " lo:" not in line)
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(2)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+            connection.connect((getattr(lab.server, address), 8080))
+            connection.sendall(secret)
+            connection.recv(100)
+    assert not capture.contains(secret)
 
 
 @pytest.mark.parametrize("address", ["ip", "ip6"])
@@ -165,7 +220,7 @@ def test_pods_come_and_go(lab):
 def test_rules_that_somebody_flushes_come_back(lab):
     for damage in (("nft", "flush", "ruleset"), ("ip", "rule", "del", "pref", "32764")):
         lab.client.run(*damage)
-        wait(lambda: lab.client.has_rules() and "fwmark 0x111/0xfff" in lab.client.run("ip", "rule"),
+        wait(lambda: lab.client.has_rules() and RULE[lab.method] in lab.client.run("ip", "rule"),
              f"the rules are back after {' '.join(damage)}")
     assert lab.client.echoes(lab.server.ip, 8080)
 
@@ -188,6 +243,16 @@ def test_a_stopped_daemon_leaves_its_rules(lab):
     assert node.daemon.stop(signal.SIGTERM) == 0
     assert lab.client.has_rules()
     assert lab.client.is_refused(lab.server.ip, 8080)
+    # Nor does an application take what was meant for another host.
+    with lab.client.inside():
+        greedy = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
+    with greedy:
+        assert lab.client.is_refused(lab.server.ip, 8080) and lab.client.is_refused(lab.server.ip6, 8080)
+    # At once, also for who comes from elsewhere.
+    for port in (8080, TUNNEL):
+        for address in (lab.neighbour.ip, lab.neighbour.ip6):
+            begun = time.monotonic()
+            assert lab.plain.is_refused(address, port, timeout=30) and time.monotonic() - begun < 10, (address, port)
     node.daemon.start()
     lab.settle()
     wait(lambda: lab.client.echoes(lab.server.ip, 8080), "works again")

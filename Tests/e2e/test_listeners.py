@@ -11,9 +11,11 @@ from warrenlab import Lab, nonce, wait
 PORTS = (15001, 15006, 15008)
 
 
-@pytest.fixture(scope="module")
-def lab():
+@pytest.fixture(scope="module", params=["auto", "tracked"])
+def lab(request):
     with Lab() as lab:
+        for node in lab.nodes.values():
+            node.daemon.environment = {"WARREN_CAPTURE": request.param}
         lab.namespace("shop")
         lab.client = lab.pod("shop/client", node="a")
         lab.server = lab.pod("shop/server", node="b")
@@ -63,8 +65,8 @@ def test_a_pod_whose_port_is_taken_is_not_captured_until_it_is_free(lab):
     assert pod.echoes(lab.server.ip, 8080)
 
 
-# The daemon's packet mark, that of tracked connections (which the pod's routing leads nowhere), and both with more bits.
-@pytest.mark.parametrize("mark", [0x539, 0x111, 0xfff539, 0xfff111])
+# The daemon's packet mark, those of tracked connections and of what arrives (which lead nowhere), and two with more bits.
+@pytest.mark.parametrize("mark", [0x539, 0x111, 0x112, 0xfff539, 0xfff111])
 def test_the_daemons_marks_do_not_lead_out_of_the_mesh(lab, mark):
     secret = nonce()
     with lab.capture() as capture:

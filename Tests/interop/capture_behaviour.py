@@ -7,8 +7,9 @@
 usage: capture_behaviour.py POD PEER UID all       the rules are in place; prints one JSON object of observations
        capture_behaviour.py POD PEER UID straddle  opens a connection, prints "open", reads a line (the rules come),
                                                    then prints what became of the connection
+       capture_behaviour.py POD PEER UID families  prints how connections fail that nobody takes, by family
 """
-import contextlib, ctypes, json, os, socket, struct, sys
+import contextlib, ctypes, errno, json, os, socket, struct, sys
 
 POD, PEER, DAEMON = sys.argv[1], sys.argv[2], int(sys.argv[3])
 APP = 1000
@@ -49,14 +50,18 @@ def listen(namespace, port, family, uid=APP, mark=0, address=None):
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == 6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if mark:  # As the daemon's: IP_TRANSPARENT, IPV6_TRANSPARENT
+            made.setsockopt(*((socket.SOL_IP, 19) if family == 4 else (socket.IPPROTO_IPV6, 75)), 1)
         made.bind((address or ("0.0.0.0" if family == 4 else "::"), port))
         made.listen(8)
         return made
 
 
-def connect(namespace, to, port, family, uid=APP, mark=0, source=None):
+def connect(namespace, to, port, family, uid=APP, mark=0, source=None, device=None):
     with inside(namespace, uid):
         made = make(family, mark=mark)
+        if device:
+            made.setsockopt(socket.SOL_SOCKET, 25, device.encode())  # SO_BINDTODEVICE
         if source:
             level, option = (socket.SOL_IP, 19) if family == 4 else (socket.IPPROTO_IPV6, 75)
             made.setsockopt(level, option, 1)  # IP_TRANSPARENT, IPV6_TRANSPARENT
@@ -70,6 +75,12 @@ def connect(namespace, to, port, family, uid=APP, mark=0, source=None):
 
 
 def original_destination(accepted, family):
+    """Where a captured connection was going: what it was redirected from, or else the address that it has kept."""
+    own = accepted.getsockname()[:2]
+    return own if own[1] not in (15001, 15006) else redirected_from(accepted, family)
+
+
+def redirected_from(accepted, family):
     if family == 4:
         raw = accepted.getsockopt(socket.SOL_IP, 80, 16)
         return socket.inet_ntop(socket.AF_INET, raw[4:8]), struct.unpack("!H", raw[2:4])[0]
@@ -132,6 +143,10 @@ def tcp(family):
     attempt("a forged mark", POD, peer, 8080, family, uid=APP, mark=MARK)
     attempt("a forged mark of root", POD, peer, 8080, family, uid=0, mark=MARK)
     attempt("a forged connection mark", POD, peer, 8080, family, uid=APP, mark=0x111)
+    attempt("a forged mark of what arrives", POD, peer, 8080, family, uid=APP, mark=0x112)
+    attempt("bound to the interface", POD, peer, 8080, family, device="pod0")
+    attempt("bound to the interface, with a forged mark", POD, peer, 8080, family, device="pod0", mark=MARK)
+    attempt("the daemon's uid, bound to the interface", POD, peer, 8080, family, uid=DAEMON, device="pod0")
     attempt("a peer's connection", PEER, pod, 9090, family)
     attempt("a peer's connection where nobody listens", PEER, pod, 9999, family)
     attempt("a tunnel", PEER, pod, 15008, family)
@@ -140,7 +155,12 @@ def tcp(family):
     attempt("the daemon with the peer's address", POD, pod, 9090, family, uid=DAEMON, mark=MARK, source=peer)
     attempt("the daemon with a far address", POD, pod, 9090, family, uid=DAEMON, mark=MARK, source=far)
     at.pop("outbound").close()
+    at["every address"] = listen(POD, 8080, family)
     attempt("without a daemon", POD, peer, 8080, family)
+    at.pop("inbound").close()
+    attempt("a peer's connection without a daemon", PEER, pod, 9090, family)
+    at.pop("tunnel").close()
+    attempt("a tunnel without a daemon", PEER, pod, 15008, family)
     for listener in at.values():
         listener.close()
     return found
@@ -204,8 +224,18 @@ def straddle():
             print("reset")
 
 
+def families():
+    """How a connection fails that no daemon takes."""
+    for family in (4, 6):
+        error = connect(POD, ADDRESS[family]["far"], 8080, family)
+        name = type(error).__name__
+        print(f"ipv{family}:", name if name != "OSError" else f"OSError {errno.errorcode[error.errno]}")
+
+
 if sys.argv[4] == "straddle":
     straddle()
+elif sys.argv[4] == "families":
+    families()
 else:
     result = {}
     for family in (4, 6):
