@@ -253,11 +253,13 @@ struct CaptureTests {
             "100", "proto", "87")
         #expect(
             try capture.verify(lab.namespace()).map(\.description) == [
+                "the rules of prerouting differ at \"connections of the workload\"",
                 "missing: ipv4 route: local default dev lo src 10.98.1.2 table 100",
                 "left over: ipv4 route: local default dev lo src 10.98.1.77 table 100",
             ])
         try capture.apply(in: lab.namespace())
         try run("ip", "-n", lab.pod, "addr", "del", "10.98.1.77/24", "dev", "pod0")
+        try capture.apply(in: lab.namespace())
         #expect(try lab.dump() == whole)
     }
 
