@@ -28,10 +28,11 @@ public struct Capture: Sendable {
             var routing = try NetlinkConversation(.route)
             var tables = try NetlinkConversation(.netfilter)
             let previous = try tables.table(named: rules.table.name, tag: rules.table.tag)?.table
-            for setting in rules.settings { try setting.switchOn() }
-            try routing.removeStaleRules(besides: rules.routing) { $0.leadsEverything }
-            let added = try routing.addMissing(rules.routing) { !$0.leadsEverything }
+            var added: (rules: [RoutingRule], routes: [LocalRoute]) = ([], [])
             do throws(CaptureError) {
+                for setting in rules.settings { try setting.switchOn() }
+                try routing.removeStaleRules(besides: rules.routing) { $0.leadsEverything }
+                added = try routing.addMissing(rules.routing) { !$0.leadsEverything }
                 try tables.replace(rules.table)
             } catch {
                 try? routing.remove(rules: added.rules, routes: added.routes)
@@ -53,6 +54,12 @@ public struct Capture: Sendable {
             let drifts = try Self.differences(from: rules)
             guard drifts.isEmpty else { throw .notAsWritten(drifts) }
         }
+    }
+
+    /// What keeps this capture from being without connection tracking, by the error that `apply` threw; nil where the error
+    /// says nothing of the kind, or nothing is untracked.
+    public func obstacle(_ error: CaptureError) -> UntrackedObstacle? {
+        configuration.method == .untracked ? CaptureRules(configuration, ipv6: true).obstacle(error) : nil
     }
 
     /// What is missing, changed or left over; empty when the namespace is captured as it should be.

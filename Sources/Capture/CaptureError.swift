@@ -49,22 +49,28 @@ public enum CaptureError: Error, Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// The kernel, or where the daemon runs, lacks what capture without connection tracking takes.
-    public var lacksUntrackedCapture: Bool {
-        switch self {
-        case .refused(.changeSetting, _, _, _): true
-        case .refused(.commit, _, let number, _), .refused(.addRouting, _, let number, _):
-            [ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT, EINVAL].contains(number)
-        default: false
-        }
-    }
-
     private func hint(_ number: Int32) -> String {
         switch number {
         case EPERM: "; CAP_NET_ADMIN over the namespace is needed"
         case EOPNOTSUPP, EPROTONOSUPPORT:
             "; the kernel lacks a module (nf_tables, nft_nat, nft_redir, nft_ct; nft_tproxy, nft_reject_inet)"
         default: ""
+        }
+    }
+}
+
+/// Why capture without connection tracking is not to be had where the daemon runs, while the tracked one may be.
+public enum UntrackedObstacle: Hashable, Sendable, CustomStringConvertible {
+    /// The kernel does not know the expressions that hand connections to a listener or refuse them (nft_tproxy,
+    /// nft_reject_inet), or not where packets come in: it refuses a reset there before Linux 5.9.
+    case unknownExpression
+    /// A setting that is needed is hidden or read-only, as /proc/sys is in many containers.
+    case settingNotWritable(String)
+
+    public var description: String {
+        switch self {
+        case .unknownExpression: "the kernel lacks a part of nftables (nft_tproxy, nft_reject_inet)"
+        case .settingNotWritable(let name): "\(name) cannot be written (is /proc/sys mounted read-only?)"
         }
     }
 }
@@ -121,6 +127,22 @@ struct FoundState: Equatable {
 }
 
 extension CaptureRules {
+    /// What stands in the way for good, by the error that writing these rules has met; nil for every other error, which
+    /// another method would not make right.
+    func obstacle(_ error: CaptureError) -> UntrackedObstacle? {
+        switch error {
+        case .refused(.changeSetting, let name, EROFS, _), .refused(.changeSetting, let name, EACCES, _),
+            .refused(.changeSetting, let name, EPERM, _), .refused(.changeSetting, let name, ENOENT, _):
+            return .settingNotWritable(name)
+        case .refused(.commit, let object, ENOENT, _), .refused(.commit, let object, EOPNOTSUPP, _):
+            let isOfUntracked = table.chains.contains { chain in
+                chain.rules.contains { $0.title(in: chain) == object && $0.isOnlyUntracked }
+            }
+            return isOfUntracked ? .unknownExpression : nil
+        default: return nil
+        }
+    }
+
     /// What must be repaired before `found` is what these rules say. Empty when all is well.
     func differences(from found: FoundState) -> [Drift] {
         tableDifferences(from: found.table) + routingDifferences(from: found)

@@ -1,7 +1,7 @@
 import Address
 
 /// The rules without connection tracking. They contain no `ct` and no nat, so that the kernel does not even begin to track:
-/// that costs a sixth of what a connection or a request through the mesh takes.
+/// that costs part of every packet.
 extension CaptureRules {
     static func untrackedChains(_ configuration: CaptureConfiguration) -> [Chain] {
         [

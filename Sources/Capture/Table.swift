@@ -58,6 +58,19 @@ public struct Rule: Hashable, Sendable {
     init(_ comment: String, _ clauses: [Clause]) {
         self.init(comment: comment, expressions: clauses.flatMap(\.expressions))
     }
+
+    /// What errors call it.
+    func title(in chain: Chain) -> String { "rule \"\(comment)\" of \(chain.name)" }
+
+    /// Has an expression that rules of tracked capture do without.
+    var isOnlyUntracked: Bool {
+        expressions.contains { expression in
+            switch expression {
+            case .transparentProxy, .rejectWithReset: true
+            default: false
+            }
+        }
+    }
 }
 
 /// IPv4 or IPv6, with where each keeps its addresses.

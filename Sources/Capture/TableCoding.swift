@@ -73,7 +73,7 @@ struct TableTransaction {
 
     private mutating func create(_ rule: Rule, in chain: Chain, _ table: Table) {
         unsafe append(
-            "rule \"\(rule.comment)\" of \(chain.name)", NFT_MSG_NEWRULE,
+            rule.title(in: chain), NFT_MSG_NEWRULE,
             flags: acknowledged | UInt16(NLM_F_CREATE) | UInt16(NLM_F_APPEND)
         ) { message in
             guard let encoded = unsafe nftnl_rule_alloc() else { return }

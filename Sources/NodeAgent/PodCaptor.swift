@@ -198,11 +198,14 @@ final class PodCaptor {
         do throws(CaptureError) {
             try capture.apply(in: namespace.handle)
             return capture
-        } catch  where capture.configuration.method == .untracked && error.lacksUntrackedCapture {
+        } catch {
+            guard let obstacle = capture.obstacle(error) else { throw error }
             preferredMethod = .tracked
             let tracked = self.capture(of: pod)
             try tracked.apply(in: namespace.handle)
-            logger.warn("capture takes connection tracking here, which costs more", ["reason": "\(error)"])
+            logger.warn(
+                "capture takes connection tracking here, which costs more",
+                ["reason": "\(obstacle)", "error": "\(error)"])
             return tracked
         }
     }

@@ -1,4 +1,5 @@
 import Address
+import Glibc
 import Testing
 
 @testable import Capture
@@ -265,5 +266,61 @@ struct DriftTests {
         let old = RoutingRule(family: .ipv4, priority: 1, mark: try #require(rule.mark), table: 99)
         #expect(found { $0.rules[old] = true } == [.routingRuleUnexpected(old)])
         #expect(found { $0.rules[old] = false } == [], "somebody else's rule is theirs")
+    }
+}
+
+/// Which errors say that capture without connection tracking is not to be had, and which are errors.
+struct UntrackedObstacleTests {
+    private let rules = CaptureRulesTests.rules {
+        $0.preferredMethod = .untracked
+        $0.workloadAddresses = ["10.98.1.2", "fd98:1::2"].compactMap { IPAddress($0) }
+    }
+
+    private static let proxying = "rule \"connections of the workload\" of prerouting"
+    private static let resetting = "rule \"nobody takes connections to the workload\" of prerouting"
+    private static let ordinary = "rule \"what stays in the namespace\" of output"
+
+    private func obstacle(
+        _ step: CaptureError.Step, _ object: String, _ number: Int32
+    ) -> UntrackedObstacle? {
+        rules.obstacle(.refused(step, object: object, number: number, detail: nil))
+    }
+
+    @Test func `is an expression that the kernel does not know`() {
+        for number in [ENOENT, EOPNOTSUPP] {
+            #expect(obstacle(.commit, Self.proxying, number) == .unknownExpression)
+            #expect(obstacle(.commit, Self.resetting, number) == .unknownExpression)
+        }
+        let title = rules.table.chains.flatMap { chain in chain.rules.map { $0.title(in: chain) } }
+        #expect([Self.proxying, Self.resetting, Self.ordinary].allSatisfy(title.contains))
+    }
+
+    @Test(arguments: [EINVAL, EPERM, ENOMEM, EBUSY, EEXIST, EPROTONOSUPPORT, EAFNOSUPPORT])
+    func `is not that the kernel refuses such a rule for another reason`(number: Int32) {
+        #expect(obstacle(.commit, Self.proxying, number) == nil)
+    }
+
+    @Test(arguments: [ENOENT, EOPNOTSUPP])
+    func `is not that anything else is unknown`(number: Int32) {
+        for object in [Self.ordinary, "table warren", "chain prerouting", "the batch", "netlink"] {
+            #expect(obstacle(.commit, object, number) == nil, "\(object)")
+        }
+        #expect(obstacle(.addRouting, Self.proxying, number) == nil)
+        #expect(obstacle(.readTable, "table warren", number) == nil)
+        #expect(rules.obstacle(.loopbackDown) == nil)
+    }
+
+    @Test func `is a setting that cannot be written, and not one that is refused`() {
+        let name = "net.ipv4.conf.all.src_valid_mark"
+        for number in [EROFS, EACCES, EPERM, ENOENT] {
+            #expect(obstacle(.changeSetting, name, number) == .settingNotWritable(name))
+        }
+        for number in [EINVAL, EIO, EMFILE] { #expect(obstacle(.changeSetting, name, number) == nil) }
+    }
+
+    @Test func `is nothing that capture with tracking meets`() {
+        let error = CaptureError.refused(.commit, object: Self.proxying, number: ENOENT, detail: nil)
+        #expect(Capture(CaptureConfiguration(daemonUserID: 1)).obstacle(error) == nil)
+        #expect(CaptureRulesTests.rules().obstacle(error) == nil)
     }
 }

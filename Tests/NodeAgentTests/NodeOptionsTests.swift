@@ -68,6 +68,18 @@ struct NodeOptionsTests {
         }
     }
 
+    @Test func `capture does without connection tracking unless the operator wants it`() throws {
+        func shown(_ given: NodeConfiguration) -> String? {
+            given.members.first { $0.name == "capture" }?.value
+        }
+        #expect(try configuration(required).capture == .auto)
+        #expect(try shown(configuration(required)) == "auto")
+        let tracked = try configuration(required + ["--capture", "tracked"])
+        #expect(tracked.capture == .tracked && shown(tracked) == "tracked")
+        #expect(try configuration(required, ["WARREN_CAPTURE": "tracked"]).capture == .tracked)
+        #expect(throws: InvalidOptions.self) { try configuration(required + ["--capture", "untracked"]) }
+    }
+
     @Test func `ztunnel's chart can start it`() throws {
         let given = try configuration(
             ["proxy", "ztunnel"],

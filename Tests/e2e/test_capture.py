@@ -14,6 +14,8 @@ TUNNEL = 15008
 # The routing rule that leads the pod's packets to the daemon, or the answers among them.
 RULE = {"untracked": "iif lo ipproto tcp lookup 100", "tracked": "fwmark 0x111/0xfff lookup 100"}
 
+SETTINGS = ("net.ipv4.conf.all.src_valid_mark", "net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect")
+
 
 @pytest.fixture(scope="module", params=["auto", "tracked"])
 def lab(request):
@@ -231,11 +233,43 @@ def test_removing_the_capture_leaves_nothing_in_a_pod(lab):
     assert node.daemon.process.wait(15) == 0
     for pod in (lab.client, lab.neighbour):
         assert pod.run("nft", "list", "ruleset").strip() == ""
-        assert "fwmark" not in pod.run("ip", "rule") + pod.run("ip", "-6", "rule")
+        rules = pod.run("ip", "rule") + pod.run("ip", "-6", "rule")
+        assert "fwmark" not in rules and "ipproto" not in rules
         assert "local default" not in pod.run("ip", "route", "show", "table", "all")
+        assert set(pod.run("sysctl", "-n", *SETTINGS).split()) == {"0"}
     node.daemon.start()
     lab.settle()
     wait(lambda: lab.client.has_rules() and lab.client.echoes(lab.server.ip, 8080), "captured again")
+
+
+def test_a_daemon_with_the_other_method_takes_over(lab):
+    node = lab.nodes["a"]
+    own = node.daemon.environment
+    choices = [("tracked", "tracked"), ("auto", "untracked")]
+    if lab.method == "tracked":
+        choices.reverse()
+    try:
+        for choice, method in choices:
+            assert node.daemon.stop(signal.SIGTERM) == 0
+            node.daemon.environment = {"WARREN_CAPTURE": choice}
+            node.daemon.start()
+            lab.settle()
+            wait(lambda: {one.get("capture") for one in node.status()["workloads"]} == {method}, f"capture is {method}")
+            secret = nonce()
+            with lab.capture() as capture:
+                for there, here in ((lab.server.ip, lab.neighbour.ip), (lab.server.ip6, lab.neighbour.ip6)):
+                    wait(lambda: lab.client.echoes(there, 8080, secret), f"from the pod, {method}")
+                    wait(lambda: lab.server.echoes(here, 8080, secret), f"to the pod, {method}")
+                    assert lab.plain.echoes(here, 8080), method
+            assert not capture.contains(secret)
+            # Nothing of the method before is left.
+            rules, [other] = lab.client.run("ip", "rule"), set(RULE) - {method}
+            assert RULE[method] in rules and RULE[other] not in rules
+            assert (set(lab.client.run("sysctl", "-n", *SETTINGS).split()) == {"0"}) == (method == "tracked")
+    finally:
+        node.daemon.environment = own
+        node.daemon.restart()
+        lab.settle()
 
 
 def test_a_stopped_daemon_leaves_its_rules(lab):
