@@ -165,13 +165,14 @@ public struct MeshStatus {
 
     private func workloadTable() -> Table {
         var table = Table(
-            "", "NAMESPACE", "POD", "NODE", "ADDRESSES", "ACCOUNT", "STATE", "IN", "OUT", "REASON")
+            "", "NAMESPACE", "POD", "NODE", "ADDRESSES", "ACCOUNT", "STATE", "CAPTURE", "IN", "OUT",
+            "REASON")
         var shown: Set<String> = []
         func add(_ pod: JSONAnswer, node name: String?, detail: JSONAnswer?) {
             table.add(
                 pod.text("namespace"), pod.text("name"), name, pod.texts("addresses").joined(separator: ","),
-                pod.text("serviceAccount"), pod.text("state"), detail?.text("inbound"),
-                detail?.text("outbound"), pod.text("reason"))
+                pod.text("serviceAccount"), pod.text("state"), detail?.text("capture"),
+                detail?.text("inbound"), detail?.text("outbound"), pod.text("reason"))
         }
         // By name: the control component's uids are those of the wire, which a node does not show.
         for pod in control?.list("workloads") ?? [] {

@@ -28,7 +28,8 @@ private let node = """
     {"node": "a", "ready": true, "control": {"connected": true},
      "certificates": [{"identity": "spiffe://cluster.local/ns/s/sa/web", "state": "Available", "serialNumber": "7",
                        "notBefore": "2026-01-01T03:04:05Z", "notAfter": "2026-01-02T15:04:05.5Z"}],
-     "workloads": [{"uid": "s/web", "namespace": "s", "name": "web", "state": "captured", "inbound": 3, "outbound": 1}],
+     "workloads": [{"uid": "s/web", "namespace": "s", "name": "web", "state": "captured",
+                    "capture": "untracked", "inbound": 3, "outbound": 1}],
      "tunnels": [{"direction": "outbound", "source": "x", "destination": "y\\u001b[31m", "address": "10.0.0.9:15008",
                   "streams": 2, "since": "2026-01-02T03:04:00Z"}]}
     """
@@ -61,7 +62,7 @@ struct MeshStatusTests {
         let text = try status().text(.table, nil, now: now)
         #expect(text.contains("a      ready    4m5s        2      1         na"))
         #expect(text.contains("b      absent   no          1      -         -"))
-        #expect(text.contains("s           web   a      10.0.0.1    web       captured   3    1     -"))
+        #expect(text.contains("s           web   a      10.0.0.1    web       captured   untracked   3    1     -"))
         #expect(text.split(separator: "\n").count { $0.contains(" web ") } == 1)
         #expect(text.contains("spiffe://cluster.local/ns/s/sa/web   a      Available   12h"))
         #expect(text.contains("configuration: mesh.yaml:3:1: careful"))

@@ -215,12 +215,27 @@ def test_capture_rules_go_even_when_the_node_cannot_take_them_away(up):
     subprocess.run([*inside, "ip", "rule", "add", *rule], check=True)
     other = ["fwmark", "0x222/0xfff", "pref", "32763", "lookup", "100"]
     subprocess.run([*inside, "ip", "rule", "add", *other], check=True)
+    # And of capture without connection tracking, the settings of which bear the same number.
+    for family in ("-4", "-6"):
+        for more in (["fwmark", "0x112/0xfff", "pref", "32762", "goto", "32766"], ["pref", "32761", "lookup", "100"]):
+            subprocess.run([*inside, "ip", family, "rule", "add", "iif", "lo", "ipproto", "tcp", *more, "protocol", "87"],
+                           check=True)
+        subprocess.run([*inside, "ip", family, "route", "add", "local", "default", "dev", "lo", "table", "100", "proto", "87"],
+                       check=True)
+    subprocess.run([*inside, "sysctl", "-q", "net.ipv4.fwmark_reflect=87", "net.ipv6.fwmark_reflect=1"], check=True)
     (up.programs / "stubborn-there").touch()
     up.start().is_up()
     assert up.interrupt() == 0
     rules = subprocess.run([*inside, "ip", "rule"], capture_output=True, text=True).stdout
-    assert "32764" not in rules
+    assert "32764" not in rules and "32762" not in rules and "32761" not in rules
     assert "32763" in rules, "somebody else's rule is gone"
+    rules = subprocess.run([*inside, "ip", "-6", "rule"], capture_output=True, text=True).stdout
+    assert "ipproto" not in rules
+    routes = subprocess.run([*inside, "ip", "route", "show", "table", "all"], capture_output=True, text=True).stdout
+    assert "local default" not in routes
+    settings = subprocess.run([*inside, "sysctl", "-n", "net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect"],
+                              capture_output=True, text=True).stdout
+    assert settings.split() == ["0", "1"], "what Warren did not switch on stays on"
 
 
 @pytest.mark.parametrize("arguments, status, said", [
