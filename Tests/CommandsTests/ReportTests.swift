@@ -62,7 +62,8 @@ struct MeshStatusTests {
         let text = try status().text(.table, nil, now: now)
         #expect(text.contains("a      ready    4m5s        2      1         na"))
         #expect(text.contains("b      absent   no          1      -         -"))
-        #expect(text.contains("s           web   a      10.0.0.1    web       captured   untracked   3    1     -"))
+        let row = "s           web   a      10.0.0.1    web       captured   untracked   3    1     -"
+        #expect(text.contains(row))
         #expect(text.split(separator: "\n").count { $0.contains(" web ") } == 1)
         #expect(text.contains("spiffe://cluster.local/ns/s/sa/web   a      Available   12h"))
         #expect(text.contains("configuration: mesh.yaml:3:1: careful"))

@@ -17,6 +17,33 @@ RULE = {"untracked": "iif lo ipproto tcp lookup 100", "tracked": "fwmark 0x111/0
 SETTINGS = ("net.ipv4.conf.all.src_valid_mark", "net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect")
 
 
+# The shell of a daemon that finds /proc/sys read-only, as in most containers.
+BARRED = ("unshare", "--mount", "--propagation", "slave", "sh", "-c",
+          'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"', "sh")
+
+
+def resets_strays(pod, source, to, port):
+    """Whether a packet from the pod, of a connection that nobody there has, is answered by a reset."""
+    with pod.inside():
+        raw = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    own, number = 4567, 0x01020304
+    with raw:
+        raw.bind((source, 0))
+        raw.settimeout(10)
+        header = struct.pack("!HHIIBBHHH", own, port, number, number, 5 << 4, 0x10, 1024, 0, 0)  # ACK
+        ends = b"".join(socket.inet_pton(raw.family, address) for address in (source, to))
+        total = sum(struct.unpack(f"!{(len(ends) + 24) // 2}H", ends + struct.pack("!HH", socket.IPPROTO_TCP, 20) + header))
+        while total >> 16:
+            total = (total & 0xffff) + (total >> 16)
+        raw.sendto(header[:16] + struct.pack("!H", total ^ 0xffff) + header[18:], (to, 0))
+        with contextlib.suppress(TimeoutError):
+            while True:
+                answer = raw.recv(100)[0 if ":" in to else 20:]
+                if answer[:4] == struct.pack("!HH", port, own):
+                    return bool(answer[13] & 4)
+    return False
+
+
 @pytest.fixture(scope="module", params=["auto", "tracked"])
 def lab(request):
     with Lab() as lab:
@@ -242,6 +269,40 @@ def test_removing_the_capture_leaves_nothing_in_a_pod(lab):
     wait(lambda: lab.client.has_rules() and lab.client.echoes(lab.server.ip, 8080), "captured again")
 
 
+def strays(lab, pod):
+    for port in (8080, TUNNEL, 9):
+        assert resets_strays(lab.plain, lab.plain.ip, pod.ip, port), port
+        assert resets_strays(lab.plain, lab.plain.ip6, pod.ip6, port), port
+
+
+def test_who_goes_on_with_a_connection_that_is_gone_learns_it(lab):
+    strays(lab, lab.server)
+
+
+def test_where_settings_cannot_be_written_connections_are_tracked(lab):
+    node = lab.nodes["a"]
+    command, environment = node.daemon.command, node.daemon.environment
+    assert node.daemon.stop(signal.SIGTERM) == 0
+    node.daemon.command, node.daemon.environment = [*BARRED, *command], {"WARREN_CAPTURE": "auto"}
+    try:
+        node.daemon.start()
+        lab.settle()
+        pod = lab.pod("shop/barred", node="a")
+        pod.serve()
+        wait(pod.captured, "a new pod is captured")
+        assert [one["capture"] for one in node.status()["workloads"] if one["name"] == "barred"] == ["tracked"]
+        assert "net.ipv4.conf.all.src_valid_mark cannot be written" in node.daemon.output()
+        for there, here in ((lab.server.ip, pod.ip), (lab.server.ip6, pod.ip6)):
+            assert pod.echoes(there, 8080) and lab.server.echoes(here, 8080)
+        lab.remove(pod.file)
+        wait(lambda: not any(one["name"] == "barred" for one in lab.status()["workloads"]), "the pod is forgotten")
+    finally:
+        node.daemon.stop()
+        node.daemon.command, node.daemon.environment = command, environment
+        node.daemon.start()
+        lab.settle()
+
+
 def test_a_daemon_with_the_other_method_takes_over(lab):
     node = lab.nodes["a"]
     own = node.daemon.environment
@@ -287,6 +348,7 @@ def test_a_stopped_daemon_leaves_its_rules(lab):
         for address in (lab.neighbour.ip, lab.neighbour.ip6):
             begun = time.monotonic()
             assert lab.plain.is_refused(address, port, timeout=30) and time.monotonic() - begun < 10, (address, port)
+    strays(lab, lab.neighbour)
     node.daemon.start()
     lab.settle()
     wait(lambda: lab.client.echoes(lab.server.ip, 8080), "works again")
