@@ -63,7 +63,7 @@ public struct NodeConfiguration: Sendable {
     /// Whose word it is by which TCP congestion control tunnels send.
     public var tunnelCongestion = CongestionChoice.auto
     /// How connections are brought from pods to the daemon.
-    public var capture = CaptureChoice.tracked
+    public var capture = CaptureChoice.auto
 
     /// High enough to be nobody's by default, low enough for every user namespace of a container runtime.
     public static let defaultUserID: UInt32 = 13_370

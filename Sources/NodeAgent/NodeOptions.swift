@@ -142,9 +142,9 @@ public enum NodeOptions {
         expectation: "auto, system, or a name as in net.ipv4.tcp_available_congestion_control",
         parse: { CongestionChoice($0) })
     static let capture = Option<CaptureChoice>.choice(
-        "capture", default: .tracked, environment: ["WARREN_CAPTURE"], placeholder: "HOW",
+        "capture", default: .auto, environment: ["WARREN_CAPTURE"], placeholder: "HOW",
         help:
-            "How pods' connections come to the daemon: tracked, or on trial auto, which does without connection tracking where the kernel can."
+            "How pods' connections come to the daemon: auto, which does without connection tracking where the kernel can, or tracked."
     )
     static let metricsIdle = Option<Duration>.defaulted(
         "metrics-idle", to: .seconds(3_600), environment: ["WARREN_METRICS_IDLE"], placeholder: "DURATION",
