@@ -51,7 +51,7 @@ final class WaypointConnection {
     /// How often a choice is repeated to find an endpoint that has not failed.
     private static let draws = 8
     /// A client's node may have heard of a service's waypoint before the waypoint has.
-    private static let serviceWait = Duration.seconds(2)
+    static let serviceWait = Duration.seconds(2)
 
     init(
         _ worker: WaypointWorker, _ request: TunnelRequest, of peer: Identity, from source: SocketAddress,
@@ -165,11 +165,18 @@ final class WaypointConnection {
     }
 
     /// Asks the present policies about an open connection, and ends it if they would not let it in.
-    func recheck() {
-        guard let target, !isOver else { return }
+    ///
+    /// - Parameter isFinal: a policy that is attached and not there denies; else it may still be on its way.
+    /// - Returns: false when that is so, and it has to be asked again.
+    func recheck(isFinal: Bool) -> Bool {
+        guard let target, !isOver else { return true }
         var trace = Trace.off
-        if case .denied = authorize(target.connection, by: worker.policies, trace: &trace) {
+        switch authorize(target.connection, by: worker.policies, trace: &trace) {
+        case .allowed: return true
+        case .denied(.missingPolicy) where !isFinal: return false
+        case .denied:
             cut(.policyChanged)
+            return true
         }
     }
 

@@ -100,6 +100,8 @@ final class WaypointWorker {
     private var drained: (() -> Void)?
     private let logger = Logger(scope: "waypoint.worker")
     private lazy var accounting = CallbackTimer { [unowned self] in account() }
+    /// For open connections whose policies had not all arrived when they were asked about.
+    private lazy var finalCheck = CallbackTimer { [unowned self] in recheck(isFinal: true) }
 
     private static let accountingInterval = Duration.seconds(5)
     private static let handshakeLimit = 512
@@ -139,12 +141,19 @@ final class WaypointWorker {
         self.own = own
         if let own {
             policies = snapshot.attachedPolicySet(of: own.workload)
-            for connection in connections.values { connection.recheck() }
+            recheck(isFinal: false)
         }
         for proxy in proxies.values { proxy.refreshEndpoints() }
         metrics.forgetSeries()
         requestMetrics.forgetSeries()
         for connection in waiting.values { connection.proceed() }
+    }
+
+    private func recheck(isFinal: Bool) {
+        for connection in connections.values
+        where !connection.recheck(isFinal: isFinal) && !finalCheck.isArmed {
+            loop.schedule(finalCheck, after: WaypointConnection.serviceWait)
+        }
     }
 
     func publish(_ services: [NamespacedName: CompiledWaypointService]) {
