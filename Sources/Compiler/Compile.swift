@@ -25,6 +25,7 @@ public func compile(_ store: ObjectStore, in environment: Environment = Environm
     }
     let endpoints = EndpointIndex(index)
     let entries = ServiceEntryIndex(index)
+    var strictWaypoints = StrictWaypointIndex(index)
     for service in entries.services { result.services[service.key] = service }
     for service in index.waypoints.impliedServices { result.services[service.key] = service }
     for pod in index.pods.values.joined() {
@@ -38,8 +39,8 @@ public func compile(_ store: ObjectStore, in environment: Environment = Environm
             // A waypoint asks the policies that target it, and none that selects pods.
             workload.authorizationPolicies =
                 index.waypoints.waypoint(of: pod).map(policies.names)
-                ?? attached(
-                    pod.meta.labels, pod.meta.namespace)
+                ?? (attached(pod.meta.labels, pod.meta.namespace) + strictWaypoints.names(for: pod, workload))
+                .sorted()
             result.workloads[workload.uid] = workload
         }
         if isEnrolled, !pod.nodeName.isEmpty {
@@ -50,6 +51,7 @@ public func compile(_ store: ObjectStore, in environment: Environment = Environm
             if let local = localPod(pod) { result.localPods[pod.nodeName, default: []].append(local) }
         }
     }
+    result.policies.merge(strictWaypoints.policies) { first, _ in first }
     for workload in endpoints.workloads + entries.workloads { result.workloads[workload.uid] = workload }
     for entry in index.workloadEntries {
         result.workloads[entries.uid(of: entry)]?.authorizationPolicies = attached(

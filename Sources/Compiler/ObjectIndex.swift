@@ -138,7 +138,7 @@ extension ObjectIndex {
                 }
             }
         }
-        result += waypointWarnings() + waypointPodWarnings() + sameNodeWarnings()
+        result += waypointWarnings() + waypointPodWarnings() + sameNodeWarnings() + strictWaypointWarnings()
         return result + sharedAddressWarnings()
     }
 

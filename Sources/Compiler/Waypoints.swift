@@ -131,6 +131,16 @@ struct WaypointIndex {
         }
     }
 
+    /// The waypoints that all traffic to an object is meant to take: none of them where those that were asked for cannot take it,
+    /// and nil where nobody asks for one.
+    func meant(_ meta: ObjectMeta, _ traffic: Traffic) -> [NamespacedName]? {
+        switch binding(meta, traffic) {
+        case .none: nil
+        case .failed: []
+        case .bound: traffic == .service ? serving(meta) : wish(meta, suffix: "").map { [$0.key] }
+        }
+    }
+
     /// Primary and canary by weight (annotation `istio.io/use-waypoint-canary-weight`, 0 to 100).
     func weighted(_ meta: ObjectMeta, primary: Binding) -> [Service.WeightedWaypoint] {
         guard let first = primary.address, let second = binding(meta, .service, suffix: "-canary").address,

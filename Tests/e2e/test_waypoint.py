@@ -208,6 +208,47 @@ def test_a_policy_of_the_waypoint_admits_whom_it_names(lab, waypoint):
     assert lab.bob.echoes(lab.server.ip, 8080)
 
 
+def test_what_a_new_policy_admits_stays_open(lab, waypoint):
+    """Attached, a policy counts before it has arrived: whom it admits must not be cut off in between."""
+    rules = "  targetRefs:\n  - {group: gateway.networking.k8s.io, kind: Gateway, name: wp}\n"
+    with contextlib.ExitStack() as stack:
+        admitted = [stack.enter_context(lab.alice.connect(lab.vip, 80)) for _ in range(8)]
+        for round in range(5):
+            lab.policy("allow", policy("allow", rules, [lab.alice.identity]))
+            wait(lambda: lab.bob.is_refused(lab.vip, 80), "bob is refused")
+            for connection in admitted:
+                connection.sendall(b"hello")
+                assert receive(connection, 5) == b"hello"
+            lab.withdraw("allow")
+            wait(lambda: lab.bob.echoes(lab.vip, 80), "bob may connect again")
+
+
+def test_what_goes_around_a_strict_waypoint_is_refused(lab, waypoint):
+    """`warren.dev/waypoint: strict` on a service: its port takes what comes through the waypoint, and nothing else."""
+    def is_answered(pod, to, port):
+        with contextlib.suppress(OSError), pod.connect(to, port) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: closed\r\nConnection: close\r\n\r\n")
+            return receive_all(connection).startswith(b"HTTP/1.1 200")
+        return False
+
+    assert is_answered(lab.alice, lab.server.ip, 9080) and is_answered(lab.plain, lab.server.ip, 9080)
+    vip, _ = lab.service("shop/closed", {"app": "server"}, {90: 9080}, {"warren.dev/waypoint": "strict"})
+    try:
+        # From another node, from the server's own, and without an identity.
+        for pod in (lab.alice, lab.bob, lab.plain):
+            wait(lambda pod=pod: not is_answered(pod, lab.server.ip, 9080), f"the way around is closed for {pod.name}")
+        wait(lambda: is_answered(lab.alice, vip, 90), "the way through is open")
+        assert is_answered(lab.bob, vip, 90)
+        assert lab.alice.echoes(lab.server.ip, 8080), "a port that nobody asked for is as it was"
+        assert "strict_waypoint_wp_9080" in lab.nodes["b"].access_log()
+        said = subprocess.run(
+            [warrenlab.BINARIES / "warren", "explain", "shop/alice", f"{lab.server.ip}:9080", "--run-directory", lab.run_directory],
+            capture_output=True, text=True).stdout
+        assert "deny policy shop/strict_waypoint_wp_9080 matches" in said, said
+    finally:
+        lab.remove("service-shop-closed.yaml")
+
+
 def test_no_open_proxy(lab, waypoint):
     certificate = lab.ca.files(lab.files, "alice", spiffe("shop", "alice"))
     pod = waypoint.pods[0]
