@@ -31,6 +31,7 @@ import pathlib
 import re
 import resource
 import shutil
+import secrets
 import signal
 import socket
 import struct
@@ -159,6 +160,12 @@ class Netns:
         run("ip", "netns", "del", self.name, check=False)
 
 
+def add_bridge(netns, name):
+    """A bridge with a hardware address of its own. Else it has the lowest one of its ports, so another one when a port comes, and who
+    knows it by the old one sends to nobody until its neighbour's entry has run out."""
+    netns.ip("link", "add", "name", name, "address", "02:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(5)), "type", "bridge")
+
+
 def _setns(descriptor):
     if _LIBC.setns(descriptor, 0x40000000) != 0:
         raise OSError(ctypes.get_errno(), "setns")
@@ -267,7 +274,7 @@ class Node:
         for text in (f"{self.ip}/24", f"{self.ip6}/64"):
             self.netns.ip("addr", "add", text, "dev", "wire")
         self.netns.ip("link", "set", "wire", "up")
-        self.netns.ip("link", "add", "pods", "type", "bridge")
+        add_bridge(self.netns, "pods")
         for text in (f"10.98.{index}.1/24", f"fd98:0:0:{index:x}::1/64"):
             self.netns.ip("addr", "add", text, "dev", "pods")
         self.netns.ip("link", "set", "pods", "up")
@@ -448,7 +455,7 @@ class Lab:
         self.control_ip = "10.98.0.254"
         try:
             self.hub = self.netns("hub")
-            self.hub.ip("link", "add", "name", "wire", "type", "bridge")
+            add_bridge(self.hub, "wire")
             for text in (f"{self.control_ip}/24", "fd98::fe/64"):
                 self.hub.ip("addr", "add", text, "dev", "wire")
             self.hub.ip("link", "set", "wire", "up")
