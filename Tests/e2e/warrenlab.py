@@ -30,8 +30,8 @@ import os
 import pathlib
 import re
 import resource
-import shutil
 import secrets
+import shutil
 import signal
 import socket
 import struct

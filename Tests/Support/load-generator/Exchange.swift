@@ -62,9 +62,10 @@ struct Answer {
     mutating func append(_ more: UnsafeRawBufferPointer) {
         unsafe bytes.append(contentsOf: more)
         guard length == nil, let end = Answer.index(after: Array("\r\n\r\n".utf8), in: bytes) else { return }
-        let field = Array("\r\nContent-Length: ".utf8)
+        // Names of fields have no case (RFC 9110 §5.1): servers write this one as they like, proxies often in small letters.
+        let head = bytes[..<end].map { (65...90).contains($0) ? $0 | 0x20 : $0 }
         guard bytes.starts(with: Array("HTTP/1.1 200 ".utf8)),
-            let digits = Answer.index(after: field, in: bytes[..<end])
+            let digits = Answer.index(after: Array("\r\ncontent-length: ".utf8), in: head[...])
         else {
             isWrong = true
             return
