@@ -144,6 +144,11 @@ struct DestinationRuleIndex {
                 ))
             return .leastRequest
         }
+        warned.insert(
+            Problem(
+                .warning, at: meta.position,
+                "\(hosts.description(of: service)): annotation \(Self.annotation) is not enforced yet: endpoints are chosen by least request"
+            ))
         return .peakEWMA
     }
 

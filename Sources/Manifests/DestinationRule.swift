@@ -180,6 +180,7 @@ extension DestinationRule.TrafficPolicy {
         for name in ["tunnel", "proxyProtocol"] {
             fields[name]?.warn("\(name) is not supported: connections are made without it")
         }
+        fields["retryBudget"]?.warn("not enforced yet: connectionPool.http.maxRetries bounds retries")
         if let budget = fields["retryBudget"]?.fields() {
             retryBudget = .init(
                 percent: budget["percent"]?.number(in: 0...100) ?? 20,
@@ -218,6 +219,11 @@ extension DestinationRule.ConnectionPool {
         if let tcp = fields["tcp"]?.fields() {
             maxConnections = count(tcp["maxConnections"])
             connectTimeout = tcp["connectTimeout"]?.duration(atLeast: .milliseconds(1))
+            tcp["maxConnectionDuration"]?.warn("not enforced yet: a connection may last as long as it likes")
+            tcp["idleTimeout"]?.warn(
+                "not enforced yet: a connection without requests may be idle for an hour")
+            tcp["tcpKeepalive"]?.warn(
+                "has no effect: connections through the mesh have the mesh's own keepalive")
             maxConnectionDuration = tcp["maxConnectionDuration"]?.duration(atLeast: .milliseconds(1))
             tcpIdleTimeout = tcp["idleTimeout"]?.duration()
             if let keepalive = tcp["tcpKeepalive"]?.fields() {
@@ -256,9 +262,22 @@ extension DestinationRule.LoadBalancer {
         let simple = fields["simple"]
         let hash = fields["consistentHash"]
         if simple != nil, hash != nil { cursor.error("simple and consistentHash cannot be combined") }
-        if let value = simple?.choice(of: DestinationRule.Simple.self) { method = .simple(value) }
+        if let value = simple?.choice(of: DestinationRule.Simple.self) {
+            method = .simple(value)
+            if value == .passthrough {
+                simple?.warn("taken for LEAST_REQUEST: a waypoint chooses the endpoint itself")
+            }
+        }
         if let hash { method = Self.hash(hash) }
         locality = fields["localityLbSetting"].flatMap { DestinationRule.Locality($0) }
+        if locality?.isEnabled != false {
+            fields["localityLbSetting"]?.warn(
+                "not enforced yet: endpoints are chosen by the Service's trafficDistribution, and else wherever they are"
+            )
+        }
+        for name in ["warmup", "warmupDurationSecs"] {
+            fields[name]?.warn("not enforced yet: a new endpoint has its whole share at once")
+        }
         if let cursor = fields["warmup"], let warmup = cursor.fields() {
             let minimum = warmup["minimumPercent"]?.number(in: 0...100) ?? 10
             let aggression = warmup["aggression"]?.number(in: 1...1_000) ?? 1

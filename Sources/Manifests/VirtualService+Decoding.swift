@@ -199,9 +199,16 @@ extension VirtualService.HTTPRule {
         if let condition = fields["retryOn"], let text = condition.string() {
             do throws(UnknownRetryCondition) {
                 (result.conditions, result.statuses) = try RetryConditions.parse(text)
+                if result.conditions.contains(.headers) {
+                    condition.warn("retriable-headers has no effect: no field says which headers are meant")
+                }
             } catch { condition.error("\(error)") }
         }
         result.usesRemoteLocalities = fields["retryRemoteLocalities"]?.boolean() ?? false
+        if result.usesRemoteLocalities {
+            fields["retryRemoteLocalities"]?.warn(
+                "not enforced yet: another try goes to whichever endpoint is chosen")
+        }
         result.avoidsPreviousEndpoints = fields["retryIgnorePreviousHosts"]?.boolean() ?? true
         if let backoff = fields["backoff"]?.duration(atLeast: .milliseconds(1)) { result.backoff = backoff }
         if attempts == 0, fields["perTryTimeout"] != nil || fields["retryOn"] != nil {

@@ -219,6 +219,10 @@ struct DestinationPolicyTests {
                     annotations: wish)
             )
             .traffic.loadBalancing.method == .random)
+        #expect(
+            mesh(annotations: wish).warnings.map(\.message).contains(
+                "Service shop/a: annotation warren.dev/load-balancer is not enforced yet: endpoints are chosen by least request"
+            ))
         let wrong = mesh(annotations: "warren.dev/load-balancer: fastest")
         #expect(
             wrong.warnings.first?.message

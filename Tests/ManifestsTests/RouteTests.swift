@@ -26,9 +26,10 @@ struct RouteTests {
             spec)
     }
 
-    private static func virtualService(_ spec: String) throws -> VirtualService {
+    private static func virtualService(_ spec: String, warnings: [String] = []) throws -> VirtualService {
         let file = istio("VirtualService", spec)
-        #expect(file.problems.map(\.description) == [])
+        #expect(file.problems.map(\.message) == warnings)
+        #expect(!file.hasErrors)
         guard case .virtualService(let object)? = file.manifests.first else { throw NotThere() }
         return object
     }
@@ -94,7 +95,8 @@ struct RouteTests {
             tcp:
             - match: [{port: 27017, sourceLabels: {app: web}}]
               route: [{destination: {host: mongo}}]
-            """)
+            """,
+            warnings: ["not enforced yet: another try goes to whichever endpoint is chosen"])
         #expect(object.hosts == ["reviews", "*.example.com"])
         let rule = try #require(object.http.first)
         let match = try #require(rule.matches.first).match
@@ -237,7 +239,10 @@ struct RouteTests {
               labels: {version: v1}
             """)
         #expect(
-            file.problems.map(\.message) == ["interval belongs into outlierDetection; here it has no effect"])
+            file.problems.map(\.message) == [
+                "has no effect: connections through the mesh have the mesh's own keepalive",
+                "interval belongs into outlierDetection; here it has no effect",
+            ])
         guard case .destinationRule(let rule)? = file.manifests.first else { throw NotThere() }
         #expect(rule.subsets.map(\.labels) == [["version": "v1"]])
         let policy = try #require(rule.trafficPolicy)
@@ -251,6 +256,46 @@ struct RouteTests {
         let wrong = Self.istio(
             "DestinationRule", "host: a\ntrafficPolicy: {connectionPool: {tcp: {keepAlive: {time: 1s}}}}")
         #expect(wrong.problems.first?.message.hasPrefix("unknown field \"keepAlive\"") == true)
+    }
+
+    @Test(
+        "what is taken and not enforced is said to be so, where it stands",
+        arguments: [
+            (
+                "connectionPool: {tcp: {maxConnectionDuration: 1h}}",
+                "connectionPool.tcp.maxConnectionDuration"
+            ),
+            ("connectionPool: {tcp: {idleTimeout: 1h}}", "connectionPool.tcp.idleTimeout"),
+            ("connectionPool: {tcp: {tcpKeepalive: {time: 1h}}}", "connectionPool.tcp.tcpKeepalive"),
+            ("loadBalancer: {simple: PASSTHROUGH}", "loadBalancer.simple"),
+            ("loadBalancer: {warmup: {duration: 10s}}", "loadBalancer.warmup"),
+            ("loadBalancer: {warmupDurationSecs: 10s}", "loadBalancer.warmupDurationSecs"),
+            ("loadBalancer: {localityLbSetting: {enabled: true}}", "loadBalancer.localityLbSetting"),
+            ("retryBudget: {percent: 10}", "retryBudget"),
+            ("loadBalancer: {localityLbSetting: {enabled: false}}", nil),
+            ("connectionPool: {tcp: {maxConnections: 1}, http: {idleTimeout: 1s}}", nil),
+        ])
+    func notEnforced(policy: String, place: String?) {
+        let file = Self.istio("DestinationRule", "host: a\ntrafficPolicy: {\(policy)}")
+        #expect(!file.hasErrors && file.manifests.count == 1)
+        #expect(file.problems.map(\.path) == (place.map { ["spec.trafficPolicy.\($0)"] } ?? []))
+        #expect(
+            file.problems.allSatisfy { problem in
+                ["not enforced yet: ", "has no effect: ", "taken for "].contains(
+                    where: problem.message.hasPrefix)
+            })
+    }
+
+    @Test("so is a condition of retries that nothing can fulfil")
+    func notEnforcedRetries() {
+        let retries = "retries: {attempts: 1, retryOn: 'retriable-headers,5xx'}"
+        let file = Self.istio(
+            "VirtualService", "hosts: [a]\nhttp:\n- {route: [{destination: {host: a}}], \(retries)}")
+        #expect(!file.hasErrors)
+        #expect(
+            file.problems.map(\.message) == [
+                "retriable-headers has no effect: no field says which headers are meant"
+            ])
     }
 
     @Test("an HTTPRoute is read whole (E.4)")
