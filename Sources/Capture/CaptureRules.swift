@@ -30,7 +30,7 @@ import Address
 /// namespaces), and what it buys a forger is at most that its own connection stays inside the namespace.
 ///
 /// A connection that was open before the rules came is led to the daemon in its middle and reset: it fails closed, and is
-/// opened again through the mesh.
+/// opened again through the mesh. Not so one whose socket is bound to an interface, which untracked rules let go on (SECURITY.md).
 public struct CaptureRules: Hashable, Sendable {
     public let method: CaptureMethod
     public let table: Table

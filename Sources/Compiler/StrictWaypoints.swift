@@ -9,7 +9,7 @@ import Mesh
 /// It becomes a DENY policy of the pods behind such a waypoint, so that the data path, the log, the metrics and `explain` know it as they know
 /// any policy. Whoever asks through the waypoint bears its identity; all others are denied, those without identity too. The
 /// ports are those of the services that ask for it, and all where the pod itself uses a waypoint. Nobody is admitted where
-/// the waypoint does not exist. A port that two services share is open to the waypoints of both.
+/// the waypoint does not exist. A port that two services share is open to the waypoints of those that ask for this, and to no other.
 struct StrictWaypointIndex {
     private(set) var policies: [NamespacedName: Policy] = [:]
 
@@ -18,7 +18,7 @@ struct StrictWaypointIndex {
     /// What a service's key belongs to.
     private let services: [NamespacedName: ObjectMeta]
 
-    private static let key = "warren.dev/waypoint"
+    fileprivate static let wish = Wish(key: "warren.dev/waypoint", value: "strict")
     /// A match holds only where it names something.
     private static let everywhere = [Prefix("0.0.0.0/0"), Prefix("::/0")].compactMap(\.self)
 
@@ -40,10 +40,10 @@ struct StrictWaypointIndex {
 
     /// The policy that a pod has to name; makes it where there is none yet.
     mutating func names(for pod: PodManifest, _ workload: Workload) -> [NamespacedName] {
-        let isStrict = asks(pod.meta)
+        let isStrict = Self.wish.holds(for: pod.meta, index)
         var ports: [UInt16: Set<NamespacedName>] = [:]
         for (key, mapping) in workload.services {
-            guard let meta = services[key], isStrict || asks(meta),
+            guard let meta = services[key], isStrict || Self.wish.holds(for: meta, index),
                 let waypoints = index.waypoints.meant(meta, .service)
             else { continue }
             for (servicePort, target) in mapping {
@@ -61,16 +61,6 @@ struct StrictWaypointIndex {
                 name: name, scope: .workloadSelector, action: .deny, rules: rules(whole, ports))
         }
         return [name]
-    }
-
-    /// On the object or its Namespace. No object can opt out of what its namespace asks for, and what is no valid value is
-    /// taken for a wish to be safe.
-    private func asks(_ meta: ObjectMeta) -> Bool {
-        Self.isNamed(meta) || index.namespaces[meta.namespace].map { Self.isNamed($0.meta) } ?? false
-    }
-
-    private static func isNamed(_ meta: ObjectMeta) -> Bool {
-        meta.labels[key] != nil || meta.annotations[key] != nil
     }
 
     private func rules(_ whole: Set<NamespacedName>?, _ ports: [UInt16: Set<NamespacedName>]) -> [Policy.Rule]
@@ -124,22 +114,9 @@ struct StrictWaypointIndex {
 
 extension ObjectIndex {
     func strictWaypointWarnings() -> [Problem] {
-        let key = "warren.dev/waypoint"
-        let objects =
-            namespaces.values.map { ("Namespace \($0.meta.name)", $0.meta) }
-            + services.values.joined().map { ("Service \($0.meta.namespace)/\($0.meta.name)", $0.meta) }
-            + serviceEntries.map { ("ServiceEntry \($0.meta.namespace)/\($0.meta.name)", $0.meta) }
-            + pods.values.joined().filter { !$0.isTerminal }.map {
-                ("Pod \($0.meta.namespace)/\($0.meta.name)", $0.meta)
-            }
-        return objects.flatMap { name, meta in
-            [("label", meta.labels), ("annotation", meta.annotations)].compactMap { kind, values in
-                guard let value = values[key], value != "strict" else { return nil }
-                return Problem(
-                    .warning, at: meta.position,
-                    "\(name): \(kind) \(key) is \"\(value)\"; the only value is strict, and that is what it is taken for"
-                )
-            }
-        }
+        StrictWaypointIndex.wish.warnings(
+            self,
+            and: services.values.joined().map { ("Service \($0.meta.namespace)/\($0.meta.name)", $0.meta) }
+                + serviceEntries.map { ("ServiceEntry \($0.meta.namespace)/\($0.meta.name)", $0.meta) })
     }
 }
