@@ -30,9 +30,11 @@ struct StrictWaypointIndex {
             let key = NamespacedName(namespace: service.meta.namespace, name: index.hostname(of: service))
             services[key] = service.meta
         }
-        for entry in index.serviceEntries {
+        // A Service goes before a ServiceEntry of its name, and the older entry before others, as where they are compiled.
+        for entry in index.serviceEntries.sorted(by: { $0.meta.isOlder(than: $1.meta) }) {
             for host in entry.hosts {
-                services[NamespacedName(namespace: entry.meta.namespace, name: host)] = entry.meta
+                let key = NamespacedName(namespace: entry.meta.namespace, name: host)
+                if services[key] == nil { services[key] = entry.meta }
             }
         }
         self.services = services

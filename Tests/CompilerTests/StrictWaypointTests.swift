@@ -60,6 +60,11 @@ struct StrictWaypointTests {
             policy: "second+wp_8080",
             rules: [([8080], ["cluster.local/ns/shop/sa/second", principal])]),
         Row(
+            title: "a ServiceEntry of the Service's name does not undo it", service: "\(use), \(strict)",
+            others:
+                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: shop}\nspec: {hosts: [web.shop.svc.cluster.local], ports: [{number: 80, name: tcp, protocol: TCP}], resolution: STATIC}",
+            policy: "wp_8080", rules: [([8080], [principal])]),
+        Row(
             title: "another service's port stays open", service: "\(use), \(strict)",
             others: service("too", use, "[{port: 81, targetPort: 8081}]"), policy: "wp_8080",
             rules: [([8080], [principal])]),
